@@ -1,0 +1,7 @@
+"""What one log line means: no I/O, no clock, no environment."""
+
+from parser.options import Options
+from parser.outcome import REASONS, Loss, Other, Outcome, Reject
+from parser.packet import FIELDS, Field, Packet
+
+__all__ = ["FIELDS", "REASONS", "Field", "Loss", "Options", "Other", "Outcome", "Packet", "Reject"]
