@@ -15,8 +15,8 @@ import polars as pl
 class Position:
     """How far one file (or journal, or kernel ring buffer) was read: `lines == packets + others + rejects`.
 
-    `source`: what the user named. `file`: identity, fixed when the first bytes are read; the machine id for the journal,
-    the boot id for /dev/kmsg. `path`: where it was last seen. `head`: blake2b (hex) of the first `head_length` bytes.
+    `source`: what the user named. `file`: identity, fixed when the first bytes are read; the machine id for the
+    journal, the boot id for /dev/kmsg. `path`: where it was last seen. `head`: blake2b (hex) of the first `head_length` bytes.
     `tail`: the same of the `tail_length` bytes just before `offset`. `offset`: bytes of text consumed (records for the
     journal and kmsg). `cursor`: journal cursor, or "<boot id>:<sequence>". `size`: bytes in the file when last seen.
     `bytes_lost`: truncated, deleted or rotated away before they were read. `closed`: rotated away and read to its end.
@@ -59,7 +59,7 @@ class RejectRow:
 
 @dataclass(frozen=True, slots=True)
 class LossRow:
-    """A report that log lines are missing: who says so (`source`), how many (`count`, None if not said), and the line."""
+    """A report that log lines are missing: who says so (`source`), how many (`count`, None if not said), the line."""
 
     time: datetime
     node: str | None
