@@ -16,10 +16,11 @@ class Position:
     """How far one file (or journal, or kernel ring buffer) was read: `lines == packets + others + rejects`.
 
     `source`: what the user named. `file`: identity, fixed when the first bytes are read; the machine id for the
-    journal, the boot id for /dev/kmsg. `path`: where it was last seen. `head`: blake2b (hex) of the first `head_length` bytes.
-    `tail`: the same of the `tail_length` bytes just before `offset`. `offset`: bytes of text consumed (records for the
-    journal and kmsg). `cursor`: journal cursor, or "<boot id>:<sequence>". `size`: bytes in the file when last seen.
-    `bytes_lost`: truncated, deleted or rotated away before they were read. `closed`: rotated away and read to its end.
+    journal, the boot id for /dev/kmsg. `path`: where it was last seen. `head`: blake2b (hex) of the first
+    `head_length` bytes. `tail`: the same of the `tail_length` bytes just before `offset`. `offset`: bytes of text
+    consumed (records for the journal and kmsg). `cursor`: journal cursor, or "<boot id>:<sequence>". `size`: bytes in
+    the file when last seen. `bytes_lost`: truncated, deleted or rotated away before they were read. `closed`: rotated
+    away and read to its end.
     """
 
     source: str
