@@ -5,11 +5,11 @@ v3 object (`policies.selector` compiles them, `policies.scope` widens them with 
 
 What is what:
 
-- `Policy`: every policy kind after conversion. A Kubernetes NetworkPolicy becomes kind KUBERNETES_NETWORK_POLICY with order
-  1000 in tier `default`; cluster-wide Kubernetes kinds become policies of their own tiers. Staged kinds are kept with
-  `staged` true: they are never enforced and never logged.
-- `Rule`, `EntityRule`: one match with an action. A field that is None or empty does not restrict the match, with the one
-  exception that `Policy.types` is always explicit: defaults were applied by the loader.
+- `Policy`: every policy kind after conversion. A Kubernetes NetworkPolicy becomes kind KUBERNETES_NETWORK_POLICY with
+  order 1000 in tier `default`; cluster-wide Kubernetes kinds become policies of their own tiers. Staged kinds are kept
+  with `staged` true: they are never enforced and never logged.
+- `Rule`, `EntityRule`: one match with an action. A field that is None or empty does not restrict the match.
+  `Policy.types` is explicit: the loader applied the defaults (empty only for a cluster-wide policy without rules).
 - `Tier`: `DEFAULT_TIERS` holds those that exist without being written; `Inventory.tier` finds either.
 - `Pod`: a workload endpoint when `is_endpoint`; `labels` are the pod's own. The labels that selectors see (with
   `projectcalico.org/namespace`, inherited `pcns.` and `pcsa.` labels) come from `policies.scope`.
@@ -193,7 +193,7 @@ class Policy:
     """One policy of any kind, with all defaults applied.
 
     `order` None sorts last. `namespace` is None for cluster-wide kinds. `selector` is the v3 text ("" means all()).
-    `types` is in the order of the source and never empty. `name` is the bare name of Calico 3.32 and later, without
+    `types` is in the order of the source. `name` is the bare name of Calico 3.32 and later, without
     `knp.default.` or a tier prefix that the store adds. `errors` are the sentences of Calico's converter about rules it
     left out (`policies.convert`); a policy that was written as Calico policy has none.
     """
@@ -250,7 +250,7 @@ DEFAULT_TIERS: tuple[Tier, ...] = (
     Tier("kube-baseline", 10_000_000, Action.PASS),
     Tier("baselineadminnetworkpolicy", 10_000_000, Action.PASS),
 )
-"""Tiers that Calico makes itself (api/pkg/apis/projectcalico/v3/tier.go); the longer names are those of 3.29 to 3.31."""
+"""Tiers that Calico makes itself (api/pkg/apis/projectcalico/v3/tier.go); `*adminnetworkpolicy` in 3.29 to 3.31."""
 
 
 @dataclass(frozen=True, slots=True)
