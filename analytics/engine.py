@@ -1,0 +1,190 @@
+"""The only door to DuckDB: one private in-memory engine with a store attached, and its errors turned into ours.
+
+Rule: nothing outside the store is touched. Extensions come from the installed packages, with their signatures checked;
+no home folder and no network is needed, and nothing is fetched behind anybody's back.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from analytics.store import Store, StoreError
+
+NAME = "denylog"
+EXTENSIONS = ("sqlite_scanner", "ducklake", "inet")
+# One commit of a writer takes milliseconds; a reader or an analyst's shell never holds the catalog for seconds.
+_BUSY_TIMEOUT_MS = 10_000
+# Up to this many rows go into the catalog instead of a Parquet file of their own (0.14 ms a row; a file costs 20 ms).
+_INLINE_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the engine may use: `memory_mb` for its buffers (not the whole process), and `threads`."""
+
+    memory_mb: int
+    threads: int
+
+
+# A follower shares its node with the pods: one thread, and what a merge of small files needs (measured: bench).
+FOLLOW = Limits(memory_mb=128, threads=1)
+# An archive is read in by somebody who waits for it.
+BULK = Limits(memory_mb=1024, threads=2)
+# Questions are asked on an analyst's machine, or beside the collector on the node: sorts spill to disk beyond this.
+READ = Limits(memory_mb=1024, threads=2)
+
+
+def connect(limits: Limits, scratch: Path) -> duckdb.DuckDBPyConnection:
+    """A fresh engine in memory with the extensions loaded; times are UTC unless a reader asks otherwise."""
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "extension_directory": str(scratch / "extensions"),
+        "home_directory": str(scratch),
+        "temp_directory": str(scratch),
+        "memory_limit": f"{limits.memory_mb}MB",
+        "threads": limits.threads,
+    }
+    connection = duckdb.connect(":memory:", config=config)
+    for name in EXTENSIONS:
+        _load(connection, name)
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _load(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    found = importlib.util.find_spec(f"duckdb_extension_{name}")
+    files = sorted(Path(os.path.dirname(found.origin)).glob("**/*.duckdb_extension")) if found and found.origin else []
+    try:
+        if files:
+            connection.execute(f"LOAD {quoted(str(files[0]))}")
+        else:
+            connection.execute(f"RESET extension_directory; RESET home_directory; INSTALL {name}; LOAD {name}")
+    except duckdb.Error as error:
+        do = f"install the Python package duckdb-extension-{name.replace('_', '-')} {duckdb.__version__}"
+        raise StoreError(f"DuckDB extension {name}", first_line(error), do) from error
+
+
+def attach_options(store: Store, *, read_only: bool) -> str:
+    """The options of the ATTACH statement; the data path is given each time, so that a store can be moved."""
+    options = [f"DATA_PATH {quoted(str(store.data))}", "OVERRIDE_DATA_PATH true"]
+    if read_only:
+        return ", ".join(["READ_ONLY", *options])
+    # Without the write-ahead log readers wait for writers, and a kill -9 leaves a catalog that only a writer can open.
+    journal = ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}"]
+    return ", ".join([*options, *journal, f"DATA_INLINING_ROW_LIMIT {_INLINE_ROWS}"])
+
+
+def attach_statement(store: Store, *, read_only: bool = True, catalog: Path | None = None) -> str:
+    """The line with which any DuckDB shell that has the extensions opens the store under the name `denylog`."""
+    address = quoted(f"ducklake:sqlite:{catalog or store.catalog}")
+    return f"ATTACH {address} AS {NAME} ({attach_options(store, read_only=read_only)})"
+
+
+def open_writer(store: Store, limits: Limits) -> duckdb.DuckDBPyConnection:
+    """The store attached for writing; the caller holds its lock."""
+    shutil.rmtree(store.scratch, ignore_errors=True)
+    connection = connect(limits, store.scratch)
+    with translated(store):
+        connection.execute(attach_statement(store, read_only=False))
+        connection.execute(f"USE {NAME}")
+    return connection
+
+
+@contextmanager
+def reading(store: Store, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The store attached read-only, and a private scratch folder, for as long as this lasts."""
+    with tempfile.TemporaryDirectory(prefix="denylog-") as scratch:
+        connection = connect(limits, Path(scratch))
+        try:
+            with translated(store):
+                connection.execute(attach_statement(store, catalog=_readable(store, Path(scratch))))
+                connection.execute(f"USE {NAME}")
+            yield connection
+        finally:
+            connection.close()
+
+
+def confine(connection: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
+    """From now on nothing but `paths` (files, and folders with all that is in them) can be opened, for good."""
+    absolute = [os.path.abspath(path) for path in paths]
+    folders = [path for path in absolute if os.path.isdir(path)]
+    files = [path for path in absolute if not os.path.isdir(path)]
+    connection.execute("SET allowed_directories = $folders", {"folders": folders})
+    connection.execute("SET allowed_paths = $files", {"files": files})
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _readable(store: Store, scratch: Path) -> Path:
+    """The store's catalog, or a copy of it where SQLite could not open it.
+
+    A catalog in WAL mode needs its shared-memory file, and a reader that may not write to the folder cannot create
+    it (sqlite.org/wal.html, "Read-Only Databases"). No such file means that no process has the catalog open, so a
+    copy of it is whole.
+    """
+    shared = store.catalog.with_name(store.catalog.name + "-shm")
+    if shared.exists() or os.access(store.folder, os.W_OK):
+        return store.catalog
+    for name in (store.catalog.name, f"{store.catalog.name}-wal"):
+        if (store.folder / name).exists():
+            shutil.copyfile(store.folder / name, scratch / name)
+    return scratch / store.catalog.name
+
+
+class ArrowStream:
+    """A frame that shows DuckDB nothing but the Arrow stream interface, so that it looks for no pandas or pyarrow."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
+def quoted(text: str) -> str:
+    """`text` as an SQL string; for names of files, which ATTACH and LOAD do not take as parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def first_line(error: BaseException) -> str:
+    """DuckDB's message without its kind, its second line on, and the final stop."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text.split(" Error: ", 1)[-1].rstrip(".")
+
+
+# What DuckDB and SQLite say when another moment, more space or a remount would help.
+_TRANSIENT = ("database is locked", "conflict", "database table is locked", "busy")
+_PASSING = ("No space left", "disk is full", "database or disk is full", "readonly", "Read-only", "Permission denied")
+
+
+def transient(error: BaseException) -> bool:
+    """True where the same statement may succeed within moments: somebody else holds the catalog."""
+    return any(sign in str(error) for sign in _TRANSIENT)
+
+
+def as_store_error(store: Store, error: duckdb.Error) -> StoreError:
+    """DuckDB's error in one sentence; retryable where the world has to change, not the statement."""
+    passing = transient(error) or any(sign in str(error) for sign in _PASSING)
+    retryable = passing or isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException)
+    return StoreError(store.folder, first_line(error), retryable=retryable)
+
+
+@contextmanager
+def translated(store: Store) -> Iterator[None]:
+    """DuckDB's errors come out as StoreError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise as_store_error(store, error) from error

@@ -1,0 +1,123 @@
+"""Questions to a store: read-only, each in a short transaction of its own, so no question ever stops the collector.
+
+Rule: a reader takes no lock and writes nothing, not even beside the store; SQL of a person passes the guard first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import duckdb
+
+from analytics import engine, guard, schema
+from analytics.guard import QueryError
+from analytics.store import StoreError, require, resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+T = TypeVar("T")
+
+# A writer that recovers its log after a crash holds the catalog for a moment.
+_RETRY_FOR_S = 10.0
+_RETRY_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An answer: names of the columns, their SQL types, and one tuple for each row."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One mapping for each row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+class Reader:
+    """An open store to ask; a context manager.
+
+    `zone` is the time zone in which times without one are understood and days begin (IANA name). `files` are files
+    and folders outside the store that SQL may read, an inventory for a join for instance; it may write to none.
+    """
+
+    def __init__(self, store: str, *, zone: str = "UTC", files: Sequence[str] = ()) -> None:
+        """Open the store; raises StoreError where there is none, or none that this program can read."""
+        self._store = resolve(store)
+        require(self._store)
+        self._stack = ExitStack()
+        try:
+            self._connection = self._open(zone, files)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._stack.close()
+
+    def rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Rows:
+        """The answer to one SELECT with named parameters (`$name`); raises QueryError, or StoreError."""
+        cursor = self._run(sql, parameters)
+        columns = tuple(str(column[0]) for column in cursor.description or ())
+        types = tuple(str(column[1]) for column in cursor.description or ())
+        return Rows(columns, types, self._translate(sql, cursor.fetchall))
+
+    def pandas(self, sql: str, parameters: Mapping[str, object] = {}) -> pd.DataFrame:
+        """The answer as a pandas frame; raises as `rows` does."""
+        return self._translate(sql, self._run(sql, parameters).df)
+
+    def polars(self, sql: str, parameters: Mapping[str, object] = {}) -> pl.DataFrame:
+        """The answer as a Polars frame, handed over through Arrow; raises as `rows` does."""
+        import polars as pl  # noqa: PLC0415 - only who asks for a frame waits for Polars to load
+
+        statement = guard.check(self._connection, sql)
+        return self._translate(sql, lambda: pl.DataFrame(self._connection.sql(statement, params=dict(parameters))))
+
+    def attach_statement(self) -> str:
+        """The line that opens this store in any DuckDB shell with the ducklake and sqlite extensions."""
+        return engine.attach_statement(self._store)
+
+    def _open(self, zone: str, files: Sequence[str]) -> duckdb.DuckDBPyConnection:
+        connection = self._stack.enter_context(engine.reading(self._store, engine.READ))
+        with engine.translated(self._store):
+            schema.check_version(self._store.folder, schema.version(connection))
+            connection.execute("SET TimeZone = $zone", {"zone": zone})
+            engine.confine(connection, [str(self._store.folder), *files])
+        return connection
+
+    def _run(self, sql: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
+        statement = guard.check(self._connection, sql)
+        return self._translate(sql, lambda: self._connection.execute(statement, dict(parameters)))
+
+    def _translate(self, sql: str, ask: Callable[[], T]) -> T:
+        """The answer of `ask`, asked again for a while where somebody holds the catalog."""
+        deadline = time.monotonic() + _RETRY_FOR_S
+        while True:
+            try:
+                return ask()
+            except duckdb.Error as error:
+                if not engine.transient(error) or time.monotonic() >= deadline:
+                    raise self._wrapped(sql, error) from error
+            time.sleep(_RETRY_EVERY_S)
+
+    def _wrapped(self, sql: str, error: duckdb.Error) -> QueryError | StoreError:
+        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException) or engine.transient(error):
+            return engine.as_store_error(self._store, error)
+        return QueryError(sql, engine.first_line(error))

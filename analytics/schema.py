@@ -1,0 +1,251 @@
+"""The tables of a store, each column with its type and meaning, and the steps that bring an older store up to date.
+
+Rule: `TABLES` is the one description of the tables; DDL, comments, Polars types and `docs/schema.md` come from it.
+The columns of `packets` are `parser.FIELDS`, then where and when the row came into the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import duckdb
+import polars as pl
+
+from analytics.store import StoreError
+from analytics.views import VIEWS
+from parser import FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: name, SQL type, meaning."""
+
+    name: str
+    sql: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: name, meaning, columns, and the expressions by which its files are kept apart."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    partition: str = ""
+
+    def frame_schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
+        """The Polars type of each column."""
+        return {column.name: POLARS[column.sql] for column in self.columns}
+
+
+POLARS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "BIGINT": pl.Int64(),
+    "BOOLEAN": pl.Boolean(),
+    "DOUBLE": pl.Float64(),
+    "INTEGER": pl.Int32(),
+    "JSON": pl.String(),
+    "SMALLINT": pl.Int16(),
+    "TIMESTAMPTZ": pl.Datetime("us", "UTC"),
+    "UBIGINT": pl.UInt64(),
+    "VARCHAR": pl.String(),
+    "VARCHAR[]": pl.List(pl.String()),
+}
+
+
+def _columns(text: str) -> tuple[Column, ...]:
+    return tuple(Column(*(cell.strip() for cell in line.split("|", 2))) for line in text.strip().splitlines())
+
+
+_STORED_AT = "stored_at | TIMESTAMPTZ | when the transaction that holds this row was committed; grows with each commit"
+
+_PLACE = _columns(f"""
+source_file | VARCHAR | identity of the file (or journal, or boot) that the line was read from: positions.file
+source_offset | BIGINT | where the line starts in it: bytes of uncompressed text (records for the journal and kmsg)
+{_STORED_AT}
+""")
+
+_REJECTS = _columns(f"""
+time | TIMESTAMPTZ | the time on the line where it has one, else when it was read
+node | VARCHAR | the node that the line names
+source_file | VARCHAR | identity of the file that the line was read from: positions.file
+source_offset | BIGINT | where the line starts in it
+reason | VARCHAR | why it was not believed
+position | INTEGER | index of the character where reading stopped
+detail | VARCHAR | what was expected there
+line | VARCHAR | the line, in UTF-8 with replacement characters, cut at 4096 characters
+{_STORED_AT}
+""")
+
+_REJECTS_BEYOND = _columns(f"""
+hour | TIMESTAMPTZ | the hour in which the lines were read
+reason | VARCHAR | why they were not believed
+count | BIGINT | how many rejected lines of this reason were counted and not kept
+{_STORED_AT}
+""")
+
+_LOSSES = _columns(f"""
+time | TIMESTAMPTZ | the time on the line where it has one, else when it was read
+node | VARCHAR | the node that the line names
+source_file | VARCHAR | identity of the file that the line was read from: positions.file
+source_offset | BIGINT | where the line starts in it
+source | VARCHAR | who reports the loss
+count | BIGINT | how many lines are missing; null where it does not say
+line | VARCHAR | the line, in UTF-8 with replacement characters, cut at 4096 characters
+{_STORED_AT}
+""")
+
+_POSITIONS = _columns(f"""
+source | VARCHAR | what the user named: a path, "journal" or "kmsg"
+file | VARCHAR | identity of the file, fixed when its first bytes were read (journal: the machine, kmsg: the boot)
+path | VARCHAR | where the file was last seen
+device | UBIGINT | device number of the file
+inode | UBIGINT | inode number of the file
+head_length | BIGINT | bytes at its beginning that head covers
+head | VARCHAR | blake2b of them
+offset | BIGINT | bytes of uncompressed text consumed (records for the journal and kmsg)
+tail_length | BIGINT | bytes just before offset that tail covers
+tail | VARCHAR | blake2b of them
+cursor | VARCHAR | journal cursor, or "<boot id>:<sequence>" for kmsg
+size | BIGINT | bytes in the file when last seen: lag = size - offset
+lines | BIGINT | lines read since the file's beginning = packets + others + rejects
+packets | BIGINT | lines that became rows
+others | BIGINT | lines that are not ours
+rejects | BIGINT | lines that were not believed, also those beyond the cap
+bytes_lost | BIGINT | bytes truncated, deleted or rotated away before they were read
+closed | BOOLEAN | rotated away and read to its end
+time | TIMESTAMPTZ | when the collector made this position
+sequence | BIGINT | number of the commit; the newest row of a file is its position
+{_STORED_AT}
+""")
+
+_META = _columns("""
+key | VARCHAR | name of the fact
+value | VARCHAR | the fact
+""")
+
+TABLES = (
+    Table(
+        "packets",
+        "one row for each log line that shows a packet",
+        tuple(Column(f.name, f.sql, f.meaning) for f in FIELDS) + _PLACE,
+        "year(time), month(time), day(time)",
+    ),
+    Table("rejects", "lines that carry our prefix and were not believed, at most 1000 an hour and reason", _REJECTS),
+    Table("rejects_beyond", "how many rejected lines were counted and not kept", _REJECTS_BEYOND),
+    Table("losses", "lines by which a program admits that log lines are missing", _LOSSES),
+    Table("positions", "how far each file was read; append-only, the newest row of each file counts", _POSITIONS),
+    Table("meta", "facts about the store", _META),
+)
+TABLE = {table.name: table for table in TABLES}
+
+# Persisted in the catalog. Row groups this small cut the memory of a commit and of a merge to a third; files grow to
+# the target by merging and are then left alone, so merging does not rewrite a day again and again. A snapshot or a
+# replaced file is kept long enough for a reader's transaction of some minutes.
+OPTIONS = {
+    "parquet_compression": "zstd",
+    "parquet_row_group_size": "16384",
+    "target_file_size": "16MB",
+    "expire_older_than": "15 minutes",
+    "delete_older_than": "30 minutes",
+}
+
+
+def identifier(name: str) -> str:
+    """`name` as an SQL identifier; the names of the kernel and of positions are partly reserved words."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _create(table: Table) -> Iterable[str]:
+    columns = ", ".join(f"{identifier(column.name)} {column.sql}" for column in table.columns)
+    yield f"CREATE TABLE {table.name} ({columns})"
+    if table.partition:
+        yield f"ALTER TABLE {table.name} SET PARTITIONED BY ({table.partition})"
+
+
+def _first() -> Iterable[str]:
+    for table in TABLES:
+        yield from _create(table)
+
+
+Step = Callable[[], Iterable[str]]
+# Step n brings a store from version n - 1 to n. A released step is never edited; a change of `TABLES` adds one.
+STEPS: tuple[Step, ...] = (_first,)
+
+
+def descriptions() -> Iterable[str]:
+    """Statements that describe the tables and make the views anew."""
+    for table in TABLES:
+        yield f"COMMENT ON TABLE {table.name} IS {_text(table.meaning)}"
+        for column in table.columns:
+            yield f"COMMENT ON COLUMN {table.name}.{identifier(column.name)} IS {_text(column.meaning)}"
+    for view in VIEWS:
+        yield f"CREATE OR REPLACE VIEW {view.name} AS {view.sql}"
+        yield f"COMMENT ON VIEW {view.name} IS {_text(view.meaning)}"
+
+
+def version(connection: duckdb.DuckDBPyConnection) -> int:
+    """The schema version of the attached store; 0 where it has no tables yet."""
+    known = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta' AND schema_name = 'main'"
+    )
+    row = known.fetchone()
+    if not row or not row[0]:
+        return 0
+    found = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    return int(found[0]) if found else 0
+
+
+def check_version(where: object, found: int, steps: tuple[Step, ...] = STEPS) -> None:
+    """Raise StoreError where the store is newer than this program, or (for a reader) too old for it."""
+    if found > len(steps):
+        raise StoreError(
+            str(where), f"the store has schema version {found}, this denylog knows {len(steps)}", "update denylog"
+        )
+    if found < len(steps):
+        raise StoreError(
+            str(where),
+            f"the store has schema version {found}, this denylog needs {len(steps)}",
+            "start `denylog collect` or `denylog ingest` on it once, which brings it up to date",
+        )
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, where: object, steps: tuple[Step, ...] = STEPS) -> None:
+    """Bring the attached store up to date: each step in a transaction of its own, so a kill leaves a whole version."""
+    found = version(connection)
+    if found > len(steps):
+        check_version(where, found, steps)
+    for number in range(found, len(steps)):
+        last = number + 1 == len(steps)
+        _transaction(connection, [*steps[number](), *(descriptions() if last else ()), *_record(number + 1)])
+    for key, value in _missing_options(connection):
+        connection.execute(f"CALL denylog.set_option({_text(key)}, {_text(value)})")
+
+
+def _record(number: int) -> tuple[str, ...]:
+    return (
+        "DELETE FROM meta WHERE key = 'schema_version'",
+        f"INSERT INTO meta VALUES ('schema_version', '{number}')",
+    )
+
+
+def _transaction(connection: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
+    connection.execute("BEGIN")
+    try:
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _missing_options(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    rows = connection.execute("SELECT option_name, value FROM ducklake_options('denylog')").fetchall()
+    found = {str(name): str(value) for name, value in rows}
+    return [(key, value) for key, value in OPTIONS.items() if found.get(key) != value]

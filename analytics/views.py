@@ -1,0 +1,127 @@
+"""The views of a store: the kernel's own names, each packet once, and the packets that count as denials.
+
+Rule: a view only renames, derives or leaves out; what it leaves out is said in its meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view: name, meaning, and the SELECT behind it."""
+
+    name: str
+    meaning: str
+    sql: str
+
+
+# Kernel name -> expression over `packets` (net/netfilter/nf_log_syslog.c). Where the kernel prints one name twice, the
+# second carries the header's name in front.
+_KERNEL = """
+time | time
+node | node
+prefix | prefix
+IN | in_interface
+OUT | out_interface
+PHYSIN | physical_in_interface
+PHYSOUT | physical_out_interface
+MACSRC | source_mac
+MACDST | destination_mac
+MACPROTO | ether_type
+SRC | source_ip
+DST | destination_ip
+LEN | length
+TOS | CASE WHEN ip_version = 4 THEN tos & 30 END
+PREC | CASE WHEN ip_version = 4 THEN tos & 224 END
+TC | CASE WHEN ip_version = 6 THEN tos END
+TTL | CASE WHEN ip_version = 4 THEN ttl END
+HOPLIMIT | CASE WHEN ip_version = 6 THEN ttl END
+FLOWLBL | flow_label
+ID | ip_id
+CE | reserved_bit
+DF | dont_fragment
+MF | more_fragments
+FRAG | CASE WHEN ip_version = 4 THEN fragment_offset // 8 ELSE fragment_offset END
+PROTO | CASE WHEN protocol = 'icmpv6' THEN 'ICMPv6' ELSE upper(protocol) END
+SPT | source_port
+DPT | destination_port
+UDP_LEN | udp_length
+SEQ | tcp_seq
+ACK_SEQ | tcp_ack
+WINDOW | tcp_window
+RES | tcp_reserved
+CWR | list_contains(tcp_flags, 'CWR')
+ECE | list_contains(tcp_flags, 'ECE')
+URG | list_contains(tcp_flags, 'URG')
+ACK | list_contains(tcp_flags, 'ACK')
+PSH | list_contains(tcp_flags, 'PSH')
+RST | list_contains(tcp_flags, 'RST')
+SYN | list_contains(tcp_flags, 'SYN')
+FIN | list_contains(tcp_flags, 'FIN')
+URGP | tcp_urgent
+TYPE | icmp_type
+CODE | icmp_code
+ICMP_ID | icmp_id
+ICMP_SEQ | icmp_seq
+MTU | icmp_mtu
+GATEWAY | icmp_gateway
+SPI | spi
+MARK | mark
+UID | uid
+GID | gid
+INNER | "inner"
+"""
+
+
+def _kernel_names() -> str:
+    pairs = (line.split(" | ", 1) for line in _KERNEL.strip().splitlines())
+    return "SELECT " + ", ".join(f'{expression} AS "{name}"' for name, expression in pairs) + " FROM packets"
+
+
+# What two log lines of one packet share: the node and everything in the packet's own headers that no hop on the node
+# changes. (The hop limit and the link layer do change between hooks; the log prefix is what differs.)
+_SAME_PACKET = """
+node, ip_version, source_ip, destination_ip, protocol, source_port, destination_port, ip_id, flow_label, length,
+fragment_id, fragment_offset, tcp_flags, tcp_seq, tcp_ack, icmp_type, icmp_code, icmp_id, icmp_seq, spi, follow_up
+""".strip()
+
+# A run is a chain of lines of the same key, each within 1 ms of the one before; of each millisecond of a run, counted
+# from its start, the first line is kept. So a burst of equal packets (IP id 0) does not collapse into one row.
+# Kernel stamps have whole microseconds: the difference is rounded to them before it is compared.
+_DISTINCT = f"""
+WITH followed AS (
+    SELECT *, coalesce(round((uptime_s - lag(uptime_s) OVER same) * 1e6) > 1000, true) AS starts_run
+    FROM packets WHERE uptime_s IS NOT NULL
+    WINDOW same AS (PARTITION BY {_SAME_PACKET} ORDER BY uptime_s, source_file, source_offset)
+), runs AS (
+    SELECT *, sum(starts_run::INTEGER) OVER (
+        PARTITION BY {_SAME_PACKET} ORDER BY uptime_s, source_file, source_offset ROWS UNBOUNDED PRECEDING) AS run
+    FROM followed
+), stamped AS (
+    SELECT *, round((uptime_s - min(uptime_s) OVER (PARTITION BY {_SAME_PACKET}, run)) * 1e6)::BIGINT // 1001 AS slot
+    FROM runs
+)
+SELECT * EXCLUDE (starts_run, run, slot) FROM stamped
+QUALIFY row_number() OVER (PARTITION BY {_SAME_PACKET}, run, slot ORDER BY uptime_s, source_file, source_offset) = 1
+UNION ALL BY NAME
+SELECT * FROM packets WHERE uptime_s IS NULL
+""".strip()
+
+VIEWS = (
+    View(
+        "denied",
+        "the packets that count as denials: without the replies that Calico logs after one (follow_up); packet_count "
+        "is the number of packets that a row stands for",
+        "SELECT *, greatest(repeat_count, 1) AS packet_count FROM packets WHERE follow_up IS NULL",
+    ),
+    View(
+        "distinct_packets",
+        "each packet once, also where several policies logged it: lines of the same node, addresses, ports, protocol, "
+        "IP id (and further header fields) with kernel stamps within 1 ms are one packet; lines without a kernel "
+        "stamp are kept",
+        _DISTINCT,
+    ),
+    View("calico_packet", "the packets under the names that the kernel prints", _kernel_names()),
+)
