@@ -1,7 +1,22 @@
 """What one log line means: no I/O, no clock, no environment."""
 
+from parser.frame import Frame, frame
+from parser.line import parse
 from parser.options import Options
 from parser.outcome import REASONS, Loss, Other, Outcome, Reject
 from parser.packet import FIELDS, Field, Packet
 
-__all__ = ["FIELDS", "REASONS", "Field", "Loss", "Options", "Other", "Outcome", "Packet", "Reject"]
+__all__ = [
+    "FIELDS",
+    "REASONS",
+    "Field",
+    "Frame",
+    "Loss",
+    "Options",
+    "Other",
+    "Outcome",
+    "Packet",
+    "Reject",
+    "frame",
+    "parse",
+]
