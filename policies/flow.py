@@ -226,7 +226,7 @@ class Target:
 def parse_target(text: str) -> Target:
     """Read `PODorIP:PORT/PROTO`: TCP where no protocol is written, IPv6 in brackets. Raises PolicyError."""
     found = _TARGET.fullmatch(text)
-    if found is None or (number := found["port"]) is not None and int(number) > 65535:
+    if found is None or ((number := found["port"]) is not None and int(number) > 65535):
         raise _trouble(text, "not POD:PORT/PROTO or IP:PORT/PROTO", "write web:80/tcp, [2001:db8::1]:53/udp, web/icmp")
     protocol = protocol_number(found["protocol"] or "tcp") or 0
     if protocol in PORT_PROTOCOLS and number is None:

@@ -1,0 +1,245 @@
+"""Does one rule match one flow, and if not, which field says so first?
+
+Rule: the fields are a table, checked in the order in which Calico writes them; the first that fails is the answer, in
+words. IP families follow felix/rules/policy.go (FilterRuleToIPVersion): nets that are all of the other family, or a
+negated net that holds every address, make the whole rule vanish for that family. `http` is left to Envoy: the kernel
+never sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from policies.flow import PORT_PROTOCOLS, PROTOCOL_NAMES, Flow, Party, protocol_number
+from policies.model import EntityRule, Icmp, NamedPort, Network, Port, PortRange, Protocol, Rule
+from policies.scope import excluded_term, peer_term
+from policies.selector import Term, canonical, compiled
+
+PROTOCOLS_WITH_NUMBERS = frozenset({6, 17, 132})
+"""TCP, UDP and SCTP: the protocols whose port numbers Calico renders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The first field of a rule that a flow fails."""
+
+    field: str
+    wanted: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.field} wants {self.wanted}, but this is {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a flow beside the same side of a rule; `scope` is the namespace of the policy, None if global."""
+
+    entity: EntityRule
+    party: Party
+    port: int | None
+    flow: Flow
+    rule: Rule
+    scope: str | None
+
+
+def number_of(protocol: Protocol) -> int:
+    """The IANA number of a rule's protocol."""
+    return protocol if isinstance(protocol, int) else protocol_number(protocol) or 0
+
+
+def port_text(port: Port) -> str:
+    """A port as Calico writes it: `80`, `8000:8080`, `http`."""
+    if isinstance(port, NamedPort):
+        return port.name
+    return str(port.first) if port.first == port.last else f"{port.first}:{port.last}"
+
+
+def listed(items: Iterable[object], most: int = 6) -> str:
+    """Items for a sentence: the first few, and how many more."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+# -- fields of the whole rule ----------------------------------------------------------------------------------------
+
+
+def _version(rule: Rule, flow: Flow) -> Mismatch | None:
+    if rule.ip_version in (None, flow.ip_version):
+        return None
+    return Mismatch("ipVersion", str(rule.ip_version), f"IPv{flow.ip_version}")
+
+
+def _protocol(rule: Rule, flow: Flow) -> Mismatch | None:
+    if rule.protocol is None or number_of(rule.protocol) == flow.protocol:
+        return None
+    return Mismatch("protocol", str(rule.protocol), PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)))
+
+
+def _not_protocol(rule: Rule, flow: Flow) -> Mismatch | None:
+    if rule.not_protocol is None or number_of(rule.not_protocol) != flow.protocol:
+        return None
+    return Mismatch("notProtocol", f"anything but {rule.not_protocol}", str(rule.not_protocol))
+
+
+def _icmp_fits(icmp: Icmp, flow: Flow) -> bool:
+    same_type = icmp.type is None or icmp.type == flow.icmp_type
+    return same_type and (icmp.code is None or icmp.code == flow.icmp_code)
+
+
+def _icmp_text(icmp: Icmp) -> str:
+    return f"type {icmp.type}" + (f" code {icmp.code}" if icmp.code is not None else "")
+
+
+def _icmp(rule: Rule, flow: Flow) -> Mismatch | None:
+    if rule.icmp is None or _icmp_fits(rule.icmp, flow):
+        return None
+    return Mismatch("icmp", _icmp_text(rule.icmp), _icmp_text(Icmp(flow.icmp_type, flow.icmp_code)))
+
+
+def _not_icmp(rule: Rule, flow: Flow) -> Mismatch | None:
+    if rule.not_icmp is None or not _icmp_fits(rule.not_icmp, flow):
+        return None
+    return Mismatch("notICMP", f"anything but {_icmp_text(rule.not_icmp)}", _icmp_text(rule.not_icmp))
+
+
+# -- fields of one side ----------------------------------------------------------------------------------------------
+
+
+def _address(side: Side) -> str:
+    return str(side.party.address) if side.party.address else f"{side.party.name}, whose address is not in the files"
+
+
+def _within(side: Side, nets: tuple[Network, ...]) -> bool:
+    address = side.party.address
+    return address is not None and any(address in net for net in nets)
+
+
+def _nets(side: Side) -> Mismatch | None:
+    nets = side.entity.nets
+    if not nets or _within(side, nets):
+        return None
+    return Mismatch("nets", f"an address in {listed(nets)}", _address(side))
+
+
+def _not_nets(side: Side) -> Mismatch | None:
+    nets = side.entity.not_nets
+    own = [net for net in nets if net.version == side.flow.ip_version]
+    if nets and (not own or any(net.prefixlen == 0 for net in own)):
+        return Mismatch("notNets", f"no IPv{side.flow.ip_version} address at all", _address(side))
+    if not nets or not _within(side, nets):
+        return None
+    return Mismatch("notNets", f"an address outside {listed(nets)}", _address(side))
+
+
+_peer_term = lru_cache(maxsize=65536)(peer_term)
+_excluded_term = lru_cache(maxsize=65536)(excluded_term)
+
+
+def _known_as(party: Party) -> str:
+    if not party.identities:
+        return f"{party.name}, which no pod, host endpoint or network set claims"
+    return f"{party.name} with {listed((f'{k}={v}' for k, v in party.identities[0].items() if '/' not in k), 4)}"
+
+
+def _picked(term: Term, party: Party) -> bool:
+    return any(map(compiled(term), party.identities))
+
+
+def _selector(side: Side) -> Mismatch | None:
+    term = _peer_term(side.entity, side.scope)
+    if term is None or _picked(term, side.party):
+        return None
+    return Mismatch("selector", canonical(term), _known_as(side.party))
+
+
+def _not_selector(side: Side) -> Mismatch | None:
+    term = _excluded_term(side.entity)
+    if term is None or not _picked(term, side.party):
+        return None
+    return Mismatch("notSelector", f"anything but {canonical(term)}", _known_as(side.party))
+
+
+def _has_port(side: Side, port: Port) -> bool:
+    if isinstance(port, PortRange):
+        numbered = side.flow.protocol in PROTOCOLS_WITH_NUMBERS
+        return numbered and side.port is not None and port.first <= side.port <= port.last
+    wanted = (port.name, side.flow.protocol, side.port)
+    return any((each.name, protocol_number(each.protocol), each.port) == wanted for each in side.party.ports)
+
+
+def _port_found(side: Side) -> str:
+    return f"port {side.port}" if side.port is not None else "a packet whose port is not known"
+
+
+def _ports(side: Side) -> Mismatch | None:
+    if not side.entity.ports or any(_has_port(side, port) for port in side.entity.ports):
+        return None
+    return Mismatch("ports", listed(map(port_text, side.entity.ports)), _port_found(side))
+
+
+def _not_ports(side: Side) -> Mismatch | None:
+    ports = side.entity.not_ports
+    if ports and side.flow.protocol not in PORT_PROTOCOLS:
+        return Mismatch("notPorts", "a protocol with ports", f"protocol {side.flow.protocol}")
+    if not any(_has_port(side, port) for port in ports):
+        return None
+    return Mismatch("notPorts", f"anything but {listed(map(port_text, ports))}", _port_found(side))
+
+
+def _services(side: Side) -> Mismatch | None:
+    wanted = side.entity.services
+    if wanted is None:
+        return None
+    name = (wanted.namespace or side.scope or "", wanted.name)
+    is_destination = side.entity is side.rule.destination
+    for place in side.party.services:
+        port_fits = not is_destination or (side.flow.protocol, side.port) in place.ports
+        if (place.namespace, place.name) == name and port_fits:
+            return None
+    return Mismatch("services", f"a backend of Service {'/'.join(name)}", side.party.name)
+
+
+_RULE_FIELDS: tuple[Callable[[Rule, Flow], Mismatch | None], ...] = (
+    _version,
+    _protocol,
+    _not_protocol,
+    _icmp,
+    _not_icmp,
+)
+_SIDE_FIELDS: tuple[Callable[[Side], Mismatch | None], ...] = (
+    _nets,
+    _not_nets,
+    _selector,
+    _not_selector,
+    _ports,
+    _not_ports,
+    _services,
+)
+
+Sides: TypeAlias = tuple[tuple[str, Side], tuple[str, Side]]
+
+
+def _sides(rule: Rule, flow: Flow, scope: str | None) -> Sides:
+    return (
+        ("source", Side(rule.source, flow.source, flow.source_port, flow, rule, scope)),
+        ("destination", Side(rule.destination, flow.destination, flow.destination_port, flow, rule, scope)),
+    )
+
+
+def first_mismatch(rule: Rule, flow: Flow, scope: str | None) -> Mismatch | None:
+    """The first field of the rule that the flow fails; None where the rule matches.
+
+    `scope` is the namespace of the rule's policy, None for a cluster-wide one.
+    """
+    for check in _RULE_FIELDS:
+        if found := check(rule, flow):
+            return found
+    for name, side in _sides(rule, flow, scope):
+        for field in _SIDE_FIELDS:
+            if found := field(side):
+                return Mismatch(f"{name}.{found.field}", found.wanted, found.found)
+    return None
