@@ -1,14 +1,51 @@
-"""The fast path: a chunk of whole lines becomes columns; what it does not fully recognise goes to the reference."""
+"""The fast path: a chunk of whole lines becomes columns; what it does not fully recognise goes to the reference.
+
+Rule: it says of every line what `parser.line.parse` says of it; a property test keeps the two equal.
+Lines are found as candidates by the words they must contain; frames that most nodes write are read by pattern, other
+frames one by one; message bodies column by column (`parser.columns`); and what is left line by line by the reference.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
-from parser.outcome import Loss, Reject
+from parser.columns import SCHEMA, bodies, match
+from parser.frame import frame
+from parser.line import parse
+from parser.options import Options
+from parser.outcome import Loss, Outcome, Reject
 from parser.packet import Packet
+from parser.prefix import match as prefix
+from parser.records import is_multiline, records
+from parser.when import instant
+
+_WORDS = (  # a line that matters holds one of these, or the word of a prefix
+    "callbacks suppressed",
+    "messages lost",
+    "drop messages due to rate-limiting",
+    "kernel messages",
+    "Suppressed ",
+    "increase S_SIZE",
+    "message repeated",
+    "policy DENIED",
+)
+_ANY_PREFIX_WORDS = ("IN=", "PROTO=")  # the second finds records whose beginning is missing
+_ASCII = bytes(range(128)) + b"\x7f" * 128
+"""Keeps offsets and makes text of any bytes; DEL is in no pattern, so such a line goes to the reference as it is."""
+_REST = r"(?P<node>[!-~]+) kernel: (?:\[ *(?P<uptime_s>[0-9]+\.[0-9]{6})\] )?(?P<message>[!-Z\\-~][ -~]*)$"
+_ISO = rf"^(?P<stamp>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:.]{{8,15}}(?:Z|[+-][0-9]{{2}}:[0-9]{{2}})) {_REST}"
+_BSD = rf"^(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}) {_REST}"
+_FRAME = {"offset": pl.Int64, "time": SCHEMA["time"], "uptime_s": pl.Float64, "node": pl.String, "message": pl.String}
+_REPEATED = b"last message repeated"
+_LONGEST_MESSAGE = 900  # characters; a longer one may have been cut by the kernel (992, 1016): the reference judges
+_PREFIX = ("prefix", "policy_tier", "policy_kind", "policy_namespace", "policy_name", "follow_up")
+COLUMNS: dict[str, Any] = {**SCHEMA, "source_offset": pl.Int64}
+"""Name and Polars type of each column of `Batch.packets`, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +85,169 @@ class Batch:
     rejects: tuple[Rejected, ...]
     losses: tuple[Lost, ...]
     last: Packet | None
+
+
+def read(
+    data: bytes, options: Options, *, anchor: datetime, final: bool = False, previous: Packet | None = None
+) -> Batch:
+    """Read the whole records at the head of `data`, which starts at the beginning of a line.
+
+    `anchor`: the newest time the chunk can hold (the file's mtime), aware. `final`: nothing follows, so that a last
+    line without newline counts. `previous`: `last` of the chunk before. Raises nothing, whatever the bytes.
+    """
+    text = data if final else data[: data.rfind(b"\n") + 1]
+    count, candidates = _candidates(text, options)
+    lines = _Lines(text, options, anchor, previous)
+    if is_multiline(lines.at(0)) or any(is_multiline(lines.at(at)) for at in candidates["offset"].head(1)):
+        return _multiline(data, options, anchor, final)
+    columns = _columns(lines, candidates)
+    for offset in candidates.join(columns, on="offset", how="anti")["offset"]:
+        lines.judge(offset, offset + len(lines.at(offset)))
+    return lines.batch(len(text), count, columns)
+
+
+class _Lines:
+    """The lines of a chunk, and what the reference says of those that it is asked about."""
+
+    def __init__(self, text: bytes, options: Options, anchor: datetime, previous: Packet | None = None) -> None:
+        self.text = text
+        self.options = options
+        self.anchor = anchor
+        self.previous = previous
+        self.packets: list[dict[str, Any]] = []
+        self.rejects: list[Rejected] = []
+        self.losses: list[Lost] = []
+
+    def at(self, offset: int) -> bytes:
+        """The line that begins at `offset`, without its newline."""
+        end = self.text.find(b"\n", offset)
+        return self.text[offset:] if end < 0 else self.text[offset:end]
+
+    def judge(self, start: int, end: int) -> None:
+        """Keep what the reference says of the record between two offsets."""
+        record = self.text[start:end]
+        match self._parse(record, self._before(start) if _REPEATED in record else None):
+            case Packet() as packet:
+                self.packets.append({**_row(packet), "source_offset": start})
+            case Reject() as reject:
+                self.rejects.append(Rejected(start, record, reject, *self._place(record)))
+            case Loss() as loss:
+                self.losses.append(Lost(start, record, loss, *self._place(record)))
+
+    def batch(self, consumed: int, count: int, columns: pl.DataFrame) -> Batch:
+        """All that is known of the chunk: the rows of `columns` and what was judged."""
+        judged = pl.DataFrame(self.packets, schema=COLUMNS, orient="row")
+        known = columns.rename({"offset": "source_offset"})
+        missing = [pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items() if name not in known.columns]
+        packets = pl.concat([known.with_columns(missing).select(list(COLUMNS)), judged]).sort("source_offset")
+        others = count - packets.height - len(self.rejects)
+        last = self._before(len(self.text)) if count else self.previous
+        return Batch(consumed, count, packets, others, tuple(self.rejects), tuple(self.losses), last)
+
+    def _parse(self, record: bytes, previous: Packet | None = None) -> Outcome:
+        return parse(record, self.options, anchor=self.anchor, previous=previous)
+
+    def _before(self, offset: int) -> Packet | None:
+        """The packet of the line that ends before `offset`, if it is one."""
+        if offset == 0:
+            return self.previous
+        start = self.text.rfind(b"\n", 0, offset - 1) + 1
+        line = self.at(start)
+        outcome = self._parse(line, self._before(start) if _REPEATED in line else None)
+        return outcome if isinstance(outcome, Packet) else None
+
+    def _place(self, record: bytes) -> tuple[datetime | None, str | None]:
+        found = frame(record, self.options, anchor=self.anchor)
+        return found.time, found.node
+
+
+def _row(packet: Packet) -> dict[str, Any]:
+    inner = packet.inner
+    return {**{name: getattr(packet, name) for name in SCHEMA}, "inner": inner and inner.as_json()}
+
+
+def _multiline(data: bytes, options: Options, anchor: datetime, final: bool) -> Batch:
+    """A chunk of a format whose records have several lines; all but one line of a record are not ours."""
+    lines = _Lines(data, options, anchor)
+    consumed = 0
+    for start, end in records(data, final):
+        lines.judge(start, end)
+        consumed = end
+    text = data[:consumed]
+    count = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
+    return lines.batch(consumed, count, pl.DataFrame(schema={"offset": pl.Int64}))
+
+
+def _candidates(text: bytes, options: Options) -> tuple[int, pl.DataFrame]:
+    """The number of lines, and those that may matter: `offset` in bytes, and `line`."""
+    if not text:
+        return 0, pl.DataFrame(schema={"offset": pl.Int64, "line": pl.String})
+    ascii_text = text if text.isascii() else text.translate(_ASCII)
+    lines = pl.Series("line", [ascii_text.decode("ascii").removesuffix("\n")]).str.split("\n").explode()
+    sizes = lines.str.len_bytes().cast(pl.Int64) + 1
+    frame = pl.DataFrame({"offset": sizes.cum_sum() - sizes, "line": lines})
+    return frame.height, frame.filter(pl.col("line").str.contains(_words(options)))
+
+
+def _words(options: Options) -> str:
+    own = _ANY_PREFIX_WORDS if options.any_prefix else [prefix.partition("%")[0] for prefix in options.prefixes]
+    return "|".join(re.escape(word) for word in (*_WORDS, *own))
+
+
+def _columns(lines: _Lines, candidates: pl.DataFrame) -> pl.DataFrame:
+    """The packets among the candidates that the patterns recognise; `offset` tells the line."""
+    framed = _framed(lines, candidates.filter(~pl.col("line").str.contains("message repeated", literal=True)))
+    split = framed.get_column("message").str.strip_chars_end(" ").str.split_exact("IN=", 1).struct.unnest()
+    rows = framed.drop("message").hstack(split.rename({"field_0": "before", "field_1": "body"}))
+    rows = rows.join(_prefixes(rows.get_column("before"), lines.options), on="before", maintain_order="left")
+    pod_in, pod_out = (
+        pl.col(f"{way}_interface").str.starts_with(lines.options.interface_prefix).fill_null(False)
+        for way in ("in", "out")
+    )
+    return bodies(rows.drop("before")).with_columns(
+        pl.when(pod_in & pod_out).then(None).when(pod_out).then(pl.lit("ingress"))
+        .when(pod_in).then(pl.lit("egress")).otherwise(pl.lit("host")).alias("direction"),
+        pl.lit(0, pl.Int32).alias("repeat_count"),
+        pl.lit(False).alias("truncated"),
+    )  # fmt: skip
+
+
+def _prefixes(texts: pl.Series, options: Options) -> pl.DataFrame:
+    """What each of the few different texts before `IN=` says, for those that are ours."""
+    known = [(text, found) for text in texts.unique() if text is not None and (found := prefix(text, options))]
+    rows = [(text, p.text, p.tier, p.kind, p.namespace, p.name, p.follow_up) for text, p in known]
+    return pl.DataFrame(rows, schema={"before": pl.String} | {name: SCHEMA[name] for name in _PREFIX}, orient="row")
+
+
+def _framed(lines: _Lines, candidates: pl.DataFrame) -> pl.DataFrame:
+    """The candidates that the kernel wrote, with `time`, `uptime_s`, `node` and `message`."""
+    iso = match(candidates, "line", _ISO).with_columns(_iso_time())
+    bsd = match(candidates, "line", _BSD) if iso.height < candidates.height else iso.drop("time").clear()
+    bsd = bsd.join(_bsd_times(bsd.get_column("stamp"), lines), on="stamp", maintain_order="left")
+    fast = pl.concat(
+        [part.with_columns(pl.col("uptime_s").cast(pl.Float64)).select(list(_FRAME)) for part in (iso, bsd)]
+    )
+    fast = fast.filter(pl.col("time").is_not_null())
+    rest = candidates.join(fast, on="offset", how="anti").get_column("offset")
+    slow = [row for offset in rest if (row := _slow_frame(lines, offset))]
+    both = pl.concat([fast, pl.DataFrame(slow, schema=_FRAME, orient="row")])
+    return both.filter(pl.col("message").str.len_bytes() < _LONGEST_MESSAGE)
+
+
+def _iso_time() -> pl.Expr:
+    stamp = pl.col("stamp").str.replace("Z", "+00:00", literal=True)
+    return stamp.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", time_zone="UTC", strict=False).alias("time")
+
+
+def _bsd_times(stamps: pl.Series, lines: _Lines) -> pl.DataFrame:
+    """The instant of each of the few different RFC 3164 stamps."""
+    known = [(stamp, instant(stamp, lines.anchor, lines.options.zone)) for stamp in stamps.unique()]
+    return pl.DataFrame(known, schema={"stamp": pl.String, "time": SCHEMA["time"]}, orient="row")
+
+
+def _slow_frame(lines: _Lines, offset: int) -> tuple[int, datetime | None, float | None, str | None, str] | None:
+    """The frame of a line as the reference reads it, where the kernel wrote it and it stands for one packet."""
+    found = frame(lines.at(offset), lines.options, anchor=lines.anchor)
+    if not found.trusted or found.repeat_count:
+        return None
+    return offset, found.time, found.uptime_s, found.node, found.message
