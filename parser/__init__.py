@@ -1,6 +1,5 @@
 """What one log line means: no I/O, no clock, no environment."""
 
-from parser.frame import Frame, frame
 from parser.line import parse
 from parser.options import Options
 from parser.outcome import REASONS, Loss, Other, Outcome, Reject

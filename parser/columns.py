@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from parser.packet import FIELDS
-from parser.values import compressed
+from parser.patterns import compressed
 
 _TYPES: dict[str, Any] = {
     "BIGINT": pl.Int64,

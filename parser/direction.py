@@ -1,7 +1,7 @@
 """Which way a packet went past a pod, told by the names of its interfaces.
 
-Rule: Calico names the host's end of a pod's veth after `InterfacePrefix` (felix config, default `cali`); out through it is
-to a pod, in through it is from a pod.
+Rule: Calico names the host's end of a pod's veth after `InterfacePrefix` (felix config, default `cali`); out through it
+is to a pod, in through it is from a pod.
 """
 
 from __future__ import annotations

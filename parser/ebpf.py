@@ -1,8 +1,8 @@
 """The line that Calico's eBPF data plane leaves in the kernel's trace pipe for a rule with action Log.
 
-Rule: only a denial is a packet; an allowed one is somebody else's line. There is no prefix, and no more than the 5-tuple.
-Source: felix/bpf-gpl/skb.h (log_skb verdicts): "<interface>-I|E|X: policy ALLOWED|DENIED  proto n src A:p dest B:q",
-I at a workload's ingress, E at its egress, X at the host's XDP hook.
+Rule: only a denial is a packet; an allowed one is somebody else's line. There is no prefix, and no more than the
+5-tuple. Source: felix/bpf-gpl/skb.h (skb_log): "<interface>-I|E|X: policy ALLOWED|DENIED  proto n src A:p dest B:q", I at
+a workload's ingress, E at its egress, X at the host's XDP hook.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ PORTS = {"tcp", "udp", "udplite", "132", "33"}
 
 _LINE = re.compile(
     r"(?P<interface>[^\s/:]{1,15})-(?P<hook>[IEX]): policy (?P<verdict>ALLOWED|DENIED) +proto (?P<protocol>\d{1,3}) "
-    r"src \[?(?P<source>[0-9a-fA-F.:]+)\]?:(?P<from>\d{1,5}) dest \[?(?P<destination>[0-9a-fA-F.:]+)\]?:(?P<to>\d{1,5})\s*\Z"
+    r"src \[?(?P<source>[0-9a-fA-F.:]+)\]?:(?P<from>\d{1,5}) "
+    r"dest \[?(?P<destination>[0-9a-fA-F.:]+)\]?:(?P<to>\d{1,5})\s*\Z"
 )
 
 

@@ -44,10 +44,13 @@ _IPV6 = sequence(
         sequence(token("Next Header=", _WITHOUT), optional(_PORTS)),
     ),
 )
+_BLANK = optional(fixed(" "))  # before 2.6.36 print_MAC put a blank after the address, too
 _ARP_ADDRESSES = sequence(
     token("ARP MAC SRC=", mac("arp_source_mac")),
+    _BLANK,
     token("ARP IP SRC=", address4("arp_source_ip")),
     token("ARP MAC DST=", mac("arp_destination_mac")),
+    _BLANK,
     token("ARP IP DST=", address4("arp_destination_ip")),
 )
 _ARP = sequence(

@@ -1,7 +1,7 @@
 """The reference grammar: everything the kernel's netfilter loggers print from `IN=` on, in pyparsing.
 
-Rule: the order of tokens is the kernel's, every token has its base and range, and nothing is skipped; a text that leaves
-the grammar is an error with its place. A text that ends too early gives the fields that are certain, and `truncated`.
+Rule: the order of tokens is the kernel's, every token has its base and range, and nothing is skipped; a text that
+leaves the grammar is an error with its place. One that ends too early gives the fields that are certain, and `truncated`.
 Sources: net/netfilter/nf_log_syslog.c (nf_log_dump_packet_common, dump_mac_header, dump_ipv4_packet, dump_ipv6_packet,
 dump_arp_packet, nf_log_dump_tcp_header, nf_log_dump_udp_header), its forerunners ipt_LOG.c and ip6t_LOG.c.
 """
@@ -9,7 +9,7 @@ dump_arp_packet, nf_log_dump_tcp_header, nf_log_dump_udp_header), its forerunner
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -68,7 +68,7 @@ def _cut() -> pp.ParserElement:
     return RECORD.cut.copy().parse_with_tabs()
 
 
-def _fields(pairs: Sequence[Pair]) -> dict[str, Any]:
+def _fields(pairs: Iterable[Pair]) -> dict[str, Any]:
     """The pairs as a dict, with what two tokens say together."""
     fields: dict[str, Any] = {}
     extensions: list[str] = []

@@ -13,14 +13,14 @@ from typing import Any
 from parser import prefix as prefixes
 from parser.direction import direction
 from parser.ebpf import trace_fields
-from parser.frame import Frame, frame
+from parser.frame import Frame, clean_frame, original
 from parser.losses import loss
 from parser.options import Options
 from parser.outcome import HEAD_CUT, NO_HEAD, NOT_FROM_THE_KERNEL, SPLICED, Other, Outcome, Reject
 from parser.packet import Packet
 
 HEAD = re.compile(r"IN=\S{0,15} (?:PHYSIN=\S{1,15} )?OUT=\S{0,15}(?= |$)")
-"""Where a record begins. The prefix before it may hold anything, what follows it nothing of the kind: the last one counts."""
+"""Where a record begins. The prefix before it may hold anything, what follows it no such thing: the last one counts."""
 
 LONGEST_PREFIX = 127
 """NF_LOG_PREFIXLEN - 1; what is longer before IN= is another record, or an unknown frame."""
@@ -42,11 +42,19 @@ _ESCAPED_END = re.compile(r"(?:#0(?:00|12|15)|\^[M@J]|\\x0[0ad]|\\[nr])+\s*\Z")
 def parse(line: bytes | str, options: Options, *, anchor: datetime, previous: Packet | None = None) -> Outcome:
     """What one record means; `anchor` gives RFC 3164 stamps their year, `previous` is the packet of the line before.
 
-    `anchor` must be aware. A record is a line without its newline, or one journal entry of several lines. Raises nothing.
+    `anchor` must be aware. A record is a line without its newline, or one journal entry of several lines. Raises
+    nothing, whatever the bytes.
     """
-    found = frame(line, options, anchor=anchor)
-    if found.message.startswith((" last message", "last message", "--- last")) and found.tag is None:
-        return _again(found, previous)
+    text, found = clean_frame(line, options, anchor)
+    outcome = _judge(found, options, previous)
+    if isinstance(outcome, Reject):
+        return replace(outcome, position=original(text, outcome.position))
+    return outcome
+
+
+def _judge(found: Frame, options: Options, previous: Packet | None) -> Outcome:
+    if found.tag is None and (again := _LAST_REPEATED.match(found.message)):
+        return _again(found, int(again[1]), previous)
     if report := loss(found, options):
         return report
     heads = [match.start() for match in HEAD.finditer(found.message)]
@@ -55,12 +63,11 @@ def parse(line: bytes | str, options: Options, *, anchor: datetime, previous: Pa
     return _Record(found, heads[-1], options).judge()
 
 
-def _again(found: Frame, previous: Packet | None) -> Outcome:
+def _again(found: Frame, count: int, previous: Packet | None) -> Outcome:
     """The old syslogd counts instead of writing a line again: n more of the packet before, at times unknown."""
-    match = _LAST_REPEATED.match(found.message)
-    if match is None or previous is None or found.node not in (None, previous.node):
+    if previous is None or found.node not in (None, previous.node):
         return Other()
-    return replace(previous, time=found.time, uptime_s=None, repeat_count=int(match[1]))
+    return replace(previous, time=found.time, uptime_s=None, repeat_count=count)
 
 
 def _without_head(found: Frame, options: Options) -> Outcome:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from parser.frame import Frame
 from parser.options import Options
 from parser.outcome import Loss
+from parser.plain import Frame
 
 _SUPPRESSED = re.compile(r"(?P<source>[\w.:/-]+): (?P<count>\d+) (?:callbacks|messages) suppressed\b")
 _KERNEL = (

@@ -1,8 +1,9 @@
 """The log prefix: is it ours, what does it say of the policy, and is the line a follow-up of an earlier denial?
 
 Rule: what a cut removed is not known; only the name of the policy is kept as far as it can be seen.
-Calico makes the prefix from `logPrefix` and adds ": " (felix/rules/policy.go generateLogPrefix, felix/iptables/actions.go
-LogAction); the kernel keeps 29 bytes of it on iptables (xt_LOG: char prefix[30]) and 127 on nftables (NF_LOG_PREFIXLEN).
+Calico makes the prefix from `logPrefix` and adds ": " (felix/rules/policy.go generateLogPrefix,
+felix/iptables/actions.go LogAction); the kernel keeps 29 bytes of it on iptables (xt_LOG: char prefix[30]) and 127 on
+nftables (NF_LOG_PREFIXLEN).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Small combinators over pyparsing in which every rule has two forms: the whole text, and the text cut short.
 
-Rule they keep: the cut form of a rule matches a proper beginning of it that reaches the end of the text, and yields only
-the fields that are certain, so the last, possibly shortened token never counts. Blanks are significant everywhere.
+Rule: the cut form of a rule matches a proper beginning of it that reaches the end of the text, and yields only the
+fields that are certain, so the last, possibly shortened token never counts. Blanks are significant everywhere.
 """
 
 from __future__ import annotations

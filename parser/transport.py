@@ -1,7 +1,7 @@
-"""What the kernel prints of TCP, UDP, UDP-Lite, ICMP, ICMPv6, AH and ESP headers, and of protocols it knows by number only.
+"""What the kernel prints of TCP, UDP, UDP-Lite, ICMP, ICMPv6, AH and ESP headers, and of protocols known by number.
 
-Rule: `trailer` is what ends a packet's text in full (UID=, GID=, MARK=), `stop` what ends it where the kernel breaks off
-and prints neither. Sources: net/netfilter/nf_log_syslog.c (nf_log_dump_tcp_header, nf_log_dump_udp_header,
+Rule: `trailer` is what ends a packet's text in full (UID=, GID=, MARK=), `stop` what ends it where the kernel breaks
+off and prints neither. Sources: net/netfilter/nf_log_syslog.c (nf_log_dump_tcp_header, nf_log_dump_udp_header,
 dump_ipv4_packet, dump_ipv6_packet).
 """
 

@@ -21,8 +21,8 @@ Pair = tuple[str, Any]
 class Value:
     """What may stand in a token.
 
-    `pattern` matches all of it, `part` a beginning; `convert` makes pairs of a match, and raises ValueError where a number
-    is out of range.
+    `pattern` matches all of it, `part` a beginning; `convert` makes pairs of a match, and raises ValueError where a
+    number is out of range.
     """
 
     pattern: str
@@ -105,7 +105,7 @@ def number_word(field: str, pattern: str, names: dict[str, str], maximum: int = 
 
 
 def link_header(match: re.Match[str]) -> Sequence[Pair]:
-    """The octets of `MAC=`: the kernel prints hard_header_len of them, which are 14 on Ethernet only (dump_mac_header)."""
+    """The octets of `MAC=`: the kernel prints hard_header_len of them, 14 on Ethernet only (dump_mac_header)."""
     octets = match[1].split(":") if match[1] else []
     pairs: list[Pair] = []
     if len(octets) >= _ETHERNET_OCTETS:

@@ -13,16 +13,12 @@ from functools import lru_cache
 SLACK = timedelta(days=1)
 """How far a stamp may lie past the anchor: clocks differ, and the anchor is read in another zone."""
 
-MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1
-    )
-}
+_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _YEARS_BACK = 8
 """29 February may be eight years away (1896-1904, 2096-2104)."""
 
-_MONTH = rf"(?P<name>{'|'.join(MONTHS)})"
+_MONTH = rf"(?P<name>{'|'.join(_NAMES)})"
 _WEEKDAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = r"(?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d):(?P<second>[0-5]\d|60)(?:[.,](?P<fraction>\d{1,9}))?(?![\d:.,])"
 _ABBREVIATION = r"(?P<abbreviation>[A-Z]{3,5}|[+-]\d\d(?:\d\d)?)"
