@@ -1,14 +1,32 @@
 """What keeps a store small and quick: merge small files, trim positions, drop old days and files that nobody needs.
 
-Rule: maintenance never takes away what a reader's transaction of some minutes may still want, and each part is a
-transaction of its own, so it can be stopped at any moment.
+Rule: maintenance never takes away what a reader's transaction of some minutes may still want, its memory is bounded,
+and each part is a transaction of its own, so it can be stopped at any moment. DuckLake's CHECKPOINT would do most of
+it, but with a SQLite catalog it compares times as texts of two forms ('2026-11-22 21:00' < '2026-11-22T09:00'), and
+so takes every snapshot and file of the same day for older than the limit; the limits are therefore computed here.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
+
+from analytics.store import Store
+
+# A reader's transaction sees the snapshot that it began with. Its metadata is safe in SQLite's own snapshot, its files
+# only as long as they are left alone: so long after something newer has replaced them.
+READER_TIME = timedelta(minutes=30)
+# Older snapshots cannot be read any more (nobody asks for them), which lets replaced files be forgotten.
+SNAPSHOT_TIME = timedelta(minutes=15)
+# Two tiers, so that merging neither rewrites a day again and again nor needs much memory: a follower's files of some
+# 50 kB are merged up to 1 MB in each round; files beyond it wait until there are enough to fill one of the target size.
+SMALL_BYTES = 1_000_000
+LARGE_BYTES = 16_000_000
+_ENOUGH = 16
+
+_META = "__ducklake_metadata_denylog"
 
 # Rows that grow old, by the columns that tell their age. `time` is what the line says (null where it says nothing, and
 # forged or wrong clocks may say anything), `stored_at` is what this machine knows: a row goes when either is too old.
@@ -23,13 +41,45 @@ _SUPERSEDED = """
 DELETE FROM positions WHERE (file, sequence) NOT IN (SELECT (file, max(sequence)) FROM positions GROUP BY file)
 """
 
+_OLD_SNAPSHOTS = f"""
+SELECT list(snapshot_id) FROM {_META}.ducklake_snapshot
+WHERE snapshot_time::TIMESTAMPTZ < $before AND snapshot_id < (SELECT max(snapshot_id) FROM {_META}.ducklake_snapshot)
+"""
 
-def maintain(connection: duckdb.DuckDBPyConnection, keep: timedelta | None) -> None:
+# The most files of one partition that wait for the second tier.
+_WAITING = f"""
+WITH waiting AS (
+    SELECT data_file_id FROM {_META}.ducklake_data_file
+    WHERE end_snapshot IS NULL AND file_size_bytes >= $small AND file_size_bytes < $large
+), placed AS (
+    SELECT data_file_id, list(partition_value ORDER BY partition_key_index) AS place
+    FROM {_META}.ducklake_file_partition_value SEMI JOIN waiting USING (data_file_id) GROUP BY data_file_id
+)
+SELECT coalesce(max(files), 0) FROM (SELECT count(*) AS files FROM placed GROUP BY place)
+"""
+
+_REPLACED = f"""
+SELECT data_file_id, path, path_is_relative::BOOLEAN FROM {_META}.ducklake_files_scheduled_for_deletion
+WHERE schedule_start::TIMESTAMPTZ < $before
+"""
+_FORGET = f"DELETE FROM {_META}.ducklake_files_scheduled_for_deletion WHERE data_file_id IN (SELECT unnest($files))"
+
+
+def maintain(connection: duckdb.DuckDBPyConnection, store: Store, keep: timedelta | None) -> None:
     """One round; `keep` is how long rows stay (None: for ever), applied in whole UTC days."""
+    now = datetime.now(UTC)
     if keep is not None:
-        _retire(connection, datetime.now(UTC) - keep)
+        _retire(connection, now - keep)
     connection.execute(_SUPERSEDED)
-    connection.execute("CHECKPOINT denylog")
+    connection.execute("CALL ducklake_flush_inlined_data('denylog')")
+    _expire(connection, now - SNAPSHOT_TIME)
+    _merge(connection)
+    connection.execute("CALL ducklake_rewrite_data_files('denylog')")
+    _remove_replaced(connection, store, now - READER_TIME)
+    # What a killed writer left behind belongs to no snapshot; here DuckLake goes by the age of the file itself.
+    connection.execute(
+        "CALL ducklake_delete_orphaned_files('denylog', older_than => $before)", {"before": now - READER_TIME}
+    )
 
 
 def _retire(connection: duckdb.DuckDBPyConnection, moment: datetime) -> None:
@@ -37,3 +87,28 @@ def _retire(connection: duckdb.DuckDBPyConnection, moment: datetime) -> None:
     for table, columns in _AGING.items():
         for column in columns:
             connection.execute(f"DELETE FROM {table} WHERE {column} < $day", {"day": day})
+
+
+def _expire(connection: duckdb.DuckDBPyConnection, before: datetime) -> None:
+    found = connection.execute(_OLD_SNAPSHOTS, {"before": before}).fetchone()
+    if found and found[0]:
+        connection.execute("CALL ducklake_expire_snapshots('denylog', versions => $old)", {"old": found[0]})
+
+
+def _merge(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("CALL ducklake_merge_adjacent_files('denylog', max_file_size => $small)", {"small": SMALL_BYTES})
+    found = connection.execute(_WAITING, {"small": SMALL_BYTES, "large": LARGE_BYTES // 2}).fetchone()
+    if found and found[0] >= _ENOUGH:
+        connection.execute(
+            "CALL ducklake_merge_adjacent_files('denylog', min_file_size => $small, max_file_size => $large)",
+            {"small": SMALL_BYTES, "large": LARGE_BYTES // 2},
+        )
+
+
+def _remove_replaced(connection: duckdb.DuckDBPyConnection, store: Store, before: datetime) -> None:
+    """Delete files that merging or deletion has replaced; a file that is gone already was removed by a killed round."""
+    rows = connection.execute(_REPLACED, {"before": before}).fetchall()
+    for _, path, relative in rows:
+        (store.data / path if relative else Path(path)).unlink(missing_ok=True)
+    if rows:
+        connection.execute(_FORGET, {"files": [row[0] for row in rows]})

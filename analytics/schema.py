@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import duckdb
 import polars as pl
 
+from analytics.maintenance import LARGE_BYTES
 from analytics.store import StoreError
 from analytics.views import VIEWS
 from parser import FIELDS
@@ -140,15 +141,14 @@ TABLES = (
 )
 TABLE = {table.name: table for table in TABLES}
 
-# Persisted in the catalog. Row groups this small cut the memory of a commit and of a merge to a third; files grow to
-# the target by merging and are then left alone, so merging does not rewrite a day again and again. A snapshot or a
-# replaced file is kept long enough for a reader's transaction of some minutes.
+# Persisted in the catalog. Row groups this small keep the memory of a commit and of a merge low. The two limits are for
+# those who run CHECKPOINT by hand: see `maintenance` for why they must be days.
 OPTIONS = {
     "parquet_compression": "zstd",
-    "parquet_row_group_size": "16384",
-    "target_file_size": "16MB",
-    "expire_older_than": "15 minutes",
-    "delete_older_than": "30 minutes",
+    "parquet_row_group_size": "8192",
+    "target_file_size": f"{LARGE_BYTES // 1_000_000}MB",
+    "expire_older_than": "2 days",
+    "delete_older_than": "2 days",
 }
 
 
@@ -248,4 +248,4 @@ def _transaction(connection: duckdb.DuckDBPyConnection, statements: Iterable[str
 def _missing_options(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
     rows = connection.execute("SELECT option_name, value FROM ducklake_options('denylog')").fetchall()
     found = {str(name): str(value) for name, value in rows}
-    return [(key, value) for key, value in OPTIONS.items() if found.get(key) != value]
+    return [(key, value) for key, value in OPTIONS.items() if found.get(key) != value.replace("MB", "000000")]

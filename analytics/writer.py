@@ -91,7 +91,7 @@ class Writer:
         Raises StoreError; what was done so far stays done, and the next call goes on.
         """
         with private_files(), engine.translated(self._store):
-            maintain(self._connection, keep)
+            maintain(self._connection, self._store, keep)
 
     def _open(self) -> None:
         self._connection = engine.open_writer(self._store, self._limits)
