@@ -1,7 +1,7 @@
 """Kubernetes rules as Calico's error messages print them, so that its sentences can be compared and searched for.
 
-Rule: the text is that of the generated String() methods (k8s.io/api/networking/v1/generated.pb.go), and for cluster-wide
-policies that of `%+v`, where Calico prints memory addresses; they are 0x0 here.
+Rule: the text is that of the generated String() methods (k8s.io/api/networking/v1/generated.pb.go), and for policies of
+the whole cluster that of `%+v`, where Calico prints memory addresses; they are 0x0 here.
 """
 
 from __future__ import annotations
