@@ -1,0 +1,73 @@
+"""Everything that was ever read: the positions by file, and the files that are open now.
+
+Rule: a content is read by one reader at a time, and known content is never read again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from analytics import Position
+from collector.identity import PROOF, Mark, digest, match
+from collector.tail import Tail
+from collector.texts import Text
+
+_ID_DIGITS = 16
+
+
+class Book:
+    """Positions in the order in which their files were first read, and the open tails."""
+
+    def __init__(self, positions: Iterable[Position] = ()) -> None:
+        self.positions = {position.file: position for position in positions}
+        self.tails: list[Tail] = []
+        self._stamp = 0
+
+    def name(self, head: bytes) -> str:
+        """A new identity: the time in nanoseconds and a digest of the first bytes, in hex; later ones sort higher."""
+        self._stamp = max(self._stamp + 1, time.time_ns())
+        return f"{self._stamp:016x}{digest(head)[:_ID_DIGITS]}"
+
+    def note(self, position: Position) -> None:
+        """Keep the newest position of a file."""
+        self.positions[position.file] = position
+
+    def family(self, source: str) -> list[Position]:
+        """The positions of what the user named `source`, oldest file first."""
+        return [position for position in self.positions.values() if position.source == source]
+
+    def reader(self, key: tuple[int, int]) -> Tail | None:
+        """The open tail of the file with this device and inode."""
+        return next((tail for tail in self.tails if tail.key == key), None)
+
+    def busy(self, file: str) -> bool:
+        """True where a file with this identity is open."""
+        return any(tail.position is not None and tail.position.file == file for tail in self.tails)
+
+    def find(self, text: Text, *, strictly: bool) -> tuple[Position, Mark] | None:
+        """The position that `text` goes on from, the furthest where there are several; None for a new content.
+
+        `strictly`: a few bytes prove nothing, unless device and inode are the same as well.
+        """
+        found = [(position, mark) for position in self._alike(text) if (mark := match(position, text)) is not None]
+        key = text.facts().key
+        if strictly:
+            found = [(known, mark) for known, mark in found if known.offset >= PROOF or _key(known) == key]
+        return max(found, key=lambda pair: pair[0].offset, default=None)
+
+    def _alike(self, text: Text) -> Iterator[Position]:
+        """Positions that are not open and whose head the text has; each length of head is read once."""
+        heads: dict[int, str] = {}
+        start = text.read(0, PROOF)
+        for position in list(self.positions.values()):
+            size = position.head_length
+            if position.offset and size <= len(start):
+                if size not in heads:
+                    heads[size] = digest(start[:size])
+                if heads[size] == position.head and not self.busy(position.file):
+                    yield position
+
+
+def _key(position: Position) -> tuple[int, int]:
+    return position.device, position.inode

@@ -1,0 +1,141 @@
+"""Committing beside reading: a thread of its own, so that parsing and storing overlap on two cores.
+
+Rule: a commit is tried until the store takes it; meanwhile reading stops by itself, since nothing more is accepted:
+the log is the buffer. Maintenance of the store runs here, between commits.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from analytics import Commit, StoreError
+from collector.rows import Piece, commit_of
+from collector.settings import Settings, Summary
+
+_LOG = logging.getLogger(__name__)
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_WAITING = 1  # batches that may wait: one is stored while the next one is read; memory holds no more
+_TICK_S = 0.25
+
+
+class Sink(Protocol):
+    """What the committer needs of `analytics.Writer`."""
+
+    def commit(self, commit: Commit) -> None:
+        """All or nothing; raises StoreError."""
+
+    def maintain(self, keep: timedelta | None = None) -> None:
+        """Tidy up; raises StoreError."""
+
+
+class Committer:
+    """Takes batches of pieces and commits them in order, counting what was committed in `summary`.
+
+    `patient`: try for ever; otherwise the first StoreError ends it, and so it does once `stop` is set.
+    """
+
+    def __init__(self, store: Sink, settings: Settings, stop: threading.Event, *, patient: bool) -> None:
+        self.summary = Summary()
+        self._store = store
+        self._settings = settings
+        self._stop = stop
+        self._patient = patient
+        self._batches: queue.Queue[Sequence[Piece] | None] = queue.Queue(_WAITING)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    def put(self, pieces: Sequence[Piece]) -> None:
+        """Hand over a batch; waits while the store is busy or fails. Raises what ended the committer."""
+        self._offer(pieces)
+
+    def close(self) -> Summary:
+        """Wait until everything is committed; raises what ended the committer instead."""
+        self._offer(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self.summary
+
+    def abandon(self) -> None:
+        """End the thread without caring for what is left: somebody else's error is on its way."""
+        self._patient = False
+        self._stop.set()
+        try:
+            self.close()
+        except Exception as error:
+            _LOG.debug("while giving up: %s", error)
+
+    def _offer(self, item: Sequence[Piece] | None) -> None:
+        while self._error is None:
+            try:
+                self._batches.put(item, timeout=_TICK_S)
+                return
+            except queue.Full:
+                continue
+        if item is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+
+    def _work(self) -> None:
+        due = time.monotonic() + self._settings.maintain_s
+        while True:
+            try:
+                pieces = self._batches.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                pieces = ()
+            if pieces is None:
+                return
+            if pieces:
+                self._commit(pieces)
+            if time.monotonic() >= due:
+                self._maintain()
+                due = time.monotonic() + self._settings.maintain_s
+
+    def _commit(self, pieces: Sequence[Piece]) -> None:
+        commit = commit_of(pieces)
+        pause, failed = _FIRST_PAUSE_S, False
+        while True:
+            try:
+                self._store.commit(commit)
+                break
+            except StoreError as error:
+                if not self._patient or self._stop.is_set():
+                    raise
+                if not failed:
+                    _LOG.error("%s; reading stops until the store takes rows again, nothing is lost", error)
+                failed = True
+            self._stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        if failed:
+            _LOG.warning("the store takes rows again")
+        self._count(pieces)
+
+    def _maintain(self) -> None:
+        try:
+            self._store.maintain(self._settings.keep)
+        except StoreError as error:
+            _LOG.warning("maintenance is put off: %s", error)
+
+    def _count(self, pieces: Sequence[Piece]) -> None:
+        total = self.summary
+        total.commits += 1
+        for piece in pieces:
+            total.lines += piece.lines
+            total.packets += sum(frame.height for frame in piece.packets)
+            total.others += piece.lines - sum(frame.height for frame in piece.packets) - len(piece.rejects)
+            total.rejects += len(piece.rejects)
+            total.losses += len(piece.losses)
+            total.bytes += piece.bytes
+            total.bytes_lost += piece.bytes_lost

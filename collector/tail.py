@@ -1,0 +1,226 @@
+"""How far did we get? One file that is being read: its mark, what came of it so far, and the next chunk of whole lines.
+
+Rule: the mark stays at the start of a line. What lies behind it is accounted for; what lies ahead is read again after
+a restart. Every chunk is proved, after it was read, to follow what was read before it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from analytics import LossRow, Position
+from collector.identity import Mark, digest
+from collector.lines import nuls, whole
+from collector.rows import Piece, losses_of, overlong, packets_of, rejects_of
+from collector.settings import LINE_LIMIT, Settings
+from collector.texts import Facts, PlainText, Text
+from parser import Packet
+from parser.bulk import Batch, read
+
+_TICK_S = 1.0  # time stamps of files move in steps: 4 ms on ext4, a second or two on some network file systems
+_LINE_START = 512  # bytes of an over-long line that are kept to show what it was
+
+
+Name = Callable[[bytes], str]
+"""Gives a file its identity from its first bytes."""
+
+
+class Rewritten(Exception):
+    """The file no longer holds what was read from it: it was truncated, or written anew."""
+
+
+class Tail:
+    """Reads one text from a mark on.
+
+    `position` is None until something of the text is accounted for: a file has no identity before its first line.
+    """
+
+    def __init__(
+        self,
+        text: Text,
+        source: str,
+        settings: Settings,
+        name: Name,
+        *,
+        mark: Mark | None = None,
+        known: Position | None = None,
+    ) -> None:
+        self.text = text
+        self.key = text.facts().key
+        self.position = known
+        self.mark = mark or Mark()
+        self.size = known.size if known else 0
+        self._source = source
+        self._settings = settings
+        self._name = name
+        self._ahead: Mark | None = None  # inside an over-long line: how far its end was looked for
+        self._start = b""
+        self._last: Packet | None = None
+        self._seen: Facts | None = None
+        self._resumed = known is not None
+        self.behind = True
+
+    def unchanged(self) -> bool:
+        """True where the file system says that nothing happened since the last read came to the end."""
+        return not self.behind and self._seen is not None and self._seen == self.text.facts()
+
+    def read(self, *, final: bool = False) -> Piece | None:
+        """The next lines, or None where there is no whole line; `final`: what is left at the end is a line too.
+
+        Raises Rewritten, and OSError from the file system.
+        """
+        facts = self.text.facts()
+        at = self._ahead or self.mark
+        if facts.size is not None and facts.size < at.offset:
+            raise Rewritten(self.text.path)
+        data = self.text.read(at.offset, self._settings.chunk_bytes)
+        self._prove(at)
+        self._note(facts, at.offset + len(data))
+        self.behind = len(data) == self._settings.chunk_bytes
+        final = final and not self.behind
+        if self._ahead is not None:
+            return self._find_end(data, final=final)
+        if hole := nuls(data):
+            return self._skip(data[:hole])
+        return self._lines(data, facts, final=final)
+
+    def lose(self, reason: str) -> Piece:
+        """Give up what was not read, which is the rest up to the size last seen."""
+        piece = give_up(replace(self._stand(), size=max(self.size, self.mark.offset)), self._settings.node, reason)
+        self.position = piece.position
+        return piece
+
+    def close_position(self) -> Piece:
+        """Declare the file read to its end; a damaged archive is a loss."""
+        position = self._stand()
+        losses: tuple[LossRow, ...] = ()
+        if self.text.damage:
+            losses = (loss_row(position, self._settings.node, f"{self.text.path}: damaged: {self.text.damage}"),)
+        self.position = replace(position, size=position.offset, closed=True)
+        return Piece(self.position, losses=losses)
+
+    def _lines(self, data: bytes, facts: Facts, *, final: bool) -> Piece | None:
+        good = whole(data)
+        if len(data) - good > LINE_LIMIT and not good:
+            self._ahead, self._start = self.mark, data[:_LINE_START]
+            return self._find_end(data, final=final)
+        if final and len(data) - good <= LINE_LIMIT:
+            good = len(data)
+        if not good:
+            return None
+        lines = data if good == len(data) else data[:good]
+        batch = self._parse(lines, facts, final=final)
+        if not batch.consumed:
+            if len(data) < self._settings.chunk_bytes:
+                return None
+            batch = self._parse(lines, facts, final=True)  # a record without end: its lines have to do
+        return self._take(batch, lines[: batch.consumed])
+
+    def _parse(self, lines: bytes, facts: Facts, *, final: bool) -> Batch:
+        options = self._settings.options
+        return read(lines, options, anchor=facts.modified, final=final, previous=self._previous(facts))
+
+    def _previous(self, facts: Facts) -> Packet | None:
+        """The packet of the line before, which "last message repeated" refers to; after a restart it is read again."""
+        if self._resumed:
+            self._resumed = False
+            line = self.mark.tail[self.mark.tail.rfind(b"\n", 0, -1) + 1 :]
+            self._last = read(line, self._settings.options, anchor=facts.modified, final=True).last
+        return self._last
+
+    def _take(self, batch: Batch, lines: bytes) -> Piece:
+        base, node, now = self.mark.offset, self._settings.node, datetime.now(UTC)
+        self.mark = self.mark.advance(lines)
+        self._last = batch.last
+        position = self._stand()
+        self.position = replace(
+            position,
+            lines=position.lines + batch.lines,
+            packets=position.packets + batch.packets.height,
+            others=position.others + batch.others,
+            rejects=position.rejects + len(batch.rejects),
+        )
+        return Piece(
+            self.position,
+            packets_of(batch, position.file, base, node),
+            rejects_of(batch, position.file, base.__add__, node, now),
+            losses_of(batch, position.file, base.__add__, node, now),
+            lines=batch.lines,
+            bytes=len(lines),
+        )
+
+    def _skip(self, hole: bytes) -> Piece:
+        self.mark = self.mark.advance(hole)
+        self._seen, self.behind = None, True
+        self.position = self._stand()
+        return Piece(self.position, bytes=len(hole))
+
+    def _find_end(self, data: bytes, *, final: bool) -> Piece | None:
+        """Look for the newline that ends an over-long line; the mark waits at the line's start."""
+        assert self._ahead is not None
+        newline = data.find(b"\n")
+        passed = data if newline < 0 else data[: newline + 1]
+        self._ahead = self._ahead.advance(passed)
+        if newline < 0 and not final:
+            return None
+        base, self.mark, self._ahead = self.mark.offset, self._ahead, None
+        self._last, self._seen, self.behind = None, None, True
+        position = self._stand()
+        self.position = replace(position, lines=position.lines + 1, rejects=position.rejects + 1)
+        length = self.mark.offset - base
+        row = overlong(self._start, length, position.file, base, self._settings.node)
+        return Piece(self.position, rejects=(row,), lines=1, bytes=length)
+
+    @property
+    def unread(self) -> bool:
+        """True where the file holds bytes that are not accounted for: a line without its newline."""
+        return self.size > self.mark.offset
+
+    def _note(self, facts: Facts, end: int) -> None:
+        """Remember the size, and what the file looked like, unless it may change again within a tick of its clock."""
+        self.size = max(facts.size or 0, end)
+        settled = facts.size is None or time.time() - facts.changed > _TICK_S
+        self._seen = facts if settled else None
+
+    def _prove(self, at: Mark) -> None:
+        if isinstance(self.text, PlainText) and not at.holds(self.text):
+            raise Rewritten(self.text.path)
+
+    def _stand(self) -> Position:
+        """The position at the mark, with the totals as they were before."""
+        facts = self.text.facts()
+        known = self.position or Position(source=self._source, file=self._name(self.mark.head), path="", time=_now())
+        return replace(
+            known,
+            path=self.text.path,
+            device=facts.device,
+            inode=facts.inode,
+            head_length=len(self.mark.head),
+            head=digest(self.mark.head),
+            offset=self.mark.offset,
+            tail_length=len(self.mark.tail),
+            tail=digest(self.mark.tail),
+            size=max(self.size, self.mark.offset),
+            closed=False,
+            time=_now(),
+        )
+
+
+def give_up(position: Position, node: str | None, reason: str) -> Piece:
+    """Declare what lies between the position and the size last seen to be lost, and the file closed."""
+    missing = max(0, position.size - position.offset)
+    closed = replace(position, size=position.offset, bytes_lost=position.bytes_lost + missing, closed=True, time=_now())
+    row = loss_row(closed, node, f"{reason}; at least {missing} bytes were not read")
+    return Piece(closed, losses=(row,), bytes_lost=missing)
+
+
+def loss_row(position: Position, node: str | None, text: str) -> LossRow:
+    """A loss that the collector itself noticed, at the place where it stands."""
+    return LossRow(_now(), node, position.file, position.offset, "denylog", None, text)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
