@@ -16,6 +16,8 @@ import duckdb
 
 from analytics import engine, guard, schema
 from analytics.guard import QueryError
+from analytics.position import Position
+from analytics.positions import read_positions
 from analytics.store import StoreError, require, resolve
 
 if TYPE_CHECKING:
@@ -51,11 +53,12 @@ class Reader:
 
     def __init__(self, store: str, *, zone: str = "UTC", files: Sequence[str] = ()) -> None:
         """Open the store; raises StoreError where there is none, or none that this program can read."""
-        self._store = resolve(store)
-        require(self._store)
+        self.store = resolve(store)
+        self.zone = zone
+        require(self.store)
         self._stack = ExitStack()
         try:
-            self._connection = self._open(zone, files)
+            self._connection = self._open(files)
         except BaseException:
             self._stack.close()
             raise
@@ -90,16 +93,20 @@ class Reader:
         statement = guard.check(self._connection, sql)
         return self._translate(sql, lambda: pl.DataFrame(self._connection.sql(statement, params=dict(parameters))))
 
+    def positions(self) -> list[Position]:
+        """The newest position of each file, in the order of their first appearance; raises StoreError."""
+        return self._translate("positions", lambda: read_positions(self._connection))
+
     def attach_statement(self) -> str:
         """The line that opens this store in any DuckDB shell with the ducklake and sqlite extensions."""
-        return engine.attach_statement(self._store)
+        return engine.attach_statement(self.store)
 
-    def _open(self, zone: str, files: Sequence[str]) -> duckdb.DuckDBPyConnection:
-        connection = self._stack.enter_context(engine.reading(self._store, engine.READ))
-        with engine.translated(self._store):
-            schema.check_version(self._store.folder, schema.version(connection))
-            connection.execute("SET TimeZone = $zone", {"zone": zone})
-            engine.confine(connection, [str(self._store.folder), *files])
+    def _open(self, files: Sequence[str]) -> duckdb.DuckDBPyConnection:
+        connection = self._stack.enter_context(engine.reading(self.store, engine.READ))
+        with engine.translated(self.store):
+            schema.check_version(self.store.folder, schema.version(connection))
+            connection.execute("SET TimeZone = $zone", {"zone": self.zone})
+            engine.confine(connection, [str(self.store.folder), *files])
         return connection
 
     def _run(self, sql: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
@@ -119,5 +126,5 @@ class Reader:
 
     def _wrapped(self, sql: str, error: duckdb.Error) -> QueryError | StoreError:
         if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException) or engine.transient(error):
-            return engine.as_store_error(self._store, error)
+            return engine.as_store_error(self.store, error)
         return QueryError(sql, engine.first_line(error))

@@ -75,9 +75,15 @@ INNER | "inner"
 """
 
 
-def _kernel_names() -> str:
-    pairs = (line.split(" | ", 1) for line in _KERNEL.strip().splitlines())
-    return "SELECT " + ", ".join(f'{expression} AS "{name}"' for name, expression in pairs) + " FROM packets"
+def kernel_names() -> list[tuple[str, str]]:
+    """The columns of `calico_packet`: the kernel's name, and the expression over `packets`."""
+    pairs = (line.partition(" | ") for line in _KERNEL.strip().splitlines())
+    return [(name, expression) for name, _, expression in pairs]
+
+
+def _calico_packet() -> str:
+    columns = ", ".join(f'{expression} AS "{name}"' for name, expression in kernel_names())
+    return f"SELECT {columns} FROM packets"
 
 
 # What two log lines of one packet share: the node and everything in the packet's own headers that no hop on the node
@@ -123,5 +129,5 @@ VIEWS = (
         "stamp are kept",
         _DISTINCT,
     ),
-    View("calico_packet", "the packets under the names that the kernel prints", _kernel_names()),
+    View("calico_packet", "the packets under the names that the kernel prints", _calico_packet()),
 )

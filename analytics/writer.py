@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 import polars as pl
@@ -19,6 +18,7 @@ import polars as pl
 from analytics import engine, schema
 from analytics.maintenance import maintain
 from analytics.position import Commit, Position
+from analytics.positions import read_positions
 from analytics.rejects import RejectCap
 from analytics.store import WriterLock, prepare, private_files, resolve
 
@@ -153,23 +153,6 @@ class Writer:
             return found.fetchone() == (sequence,)
         except duckdb.Error:
             return False
-
-
-_POSITION_FIELDS = tuple(field.name for field in fields(Position))
-
-
-def read_positions(connection: duckdb.DuckDBPyConnection) -> list[Position]:
-    """The newest position of each file, in the order of their first appearance."""
-    columns = ", ".join(schema.identifier(name) for name in _POSITION_FIELDS)
-    rows = connection.execute(
-        f"""SELECT {columns}, min(sequence) OVER (PARTITION BY file) AS first FROM positions
-        QUALIFY row_number() OVER (PARTITION BY file ORDER BY sequence DESC) = 1 ORDER BY first, file"""
-    ).fetchall()
-    return [Position(**dict(zip(_POSITION_FIELDS, map(_in_utc, row[:-1]), strict=True))) for row in rows]
-
-
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _packets(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -1,0 +1,115 @@
+"""A copy of a store for those who want one file: a native DuckDB database, Parquet, CSV or JSON lines.
+
+Rule: the file appears whole under its name, or not at all; nothing is overwritten unless that was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+from analytics import engine, schema
+from analytics.filters import Where
+from analytics.store import Store, StoreError, require, resolve
+
+_COPY = {
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+    "csv": "FORMAT csv, HEADER",
+    "jsonl": "FORMAT json",
+}
+FORMATS = ("duckdb", *_COPY)
+_SUFFIXES = {
+    ".duckdb": "duckdb",
+    ".db": "duckdb",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+
+
+def format_of(target: str) -> str:
+    """The format that the name of a file asks for; raises StoreError where it asks for none."""
+    suffix = Path(target).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise StoreError(
+            target, f"{suffix!r} names no format", f"end the name in one of {' '.join(_SUFFIXES)}, or name one"
+        )
+    return _SUFFIXES[suffix]
+
+
+def export(store: str, target: str, form: str | None = None, where: Where | None = None, *, force: bool = False) -> int:
+    """Write the packets that `where` holds for to the file `target` and return how many they are.
+
+    The DuckDB format also holds the other tables (whole), the views and the comments. Raises StoreError.
+    """
+    source, path, form = resolve(store), Path(target), form or format_of(target)
+    require(source)
+    if path.is_dir():
+        raise StoreError(path, "is a folder", "name a file")
+    if path.exists() and not force:
+        raise _exists(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        count = _write(source, unfinished, form, where or Where())
+        _publish(unfinished, path, force)
+    except OSError as error:
+        raise StoreError(
+            path, error.strerror or str(error), "check the folder, its mode and the space in it"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+        unfinished.with_name(f"{unfinished.name}.wal").unlink(missing_ok=True)
+    return count
+
+
+def _exists(path: Path) -> StoreError:
+    return StoreError(path, "exists already", "name another file, or say that it may be overwritten")
+
+
+def _write(source: Store, unfinished: Path, form: str, where: Where) -> int:
+    if not unfinished.parent.is_dir():
+        raise StoreError(unfinished.parent, "there is no such folder", "create it first")
+    writer: Callable[[duckdb.DuckDBPyConnection, Path, Where], None] = _database if form == "duckdb" else _file(form)
+    with engine.reading(source, engine.READ) as connection, engine.translated(source):
+        schema.check_version(source.folder, schema.version(connection))
+        # One snapshot for all tables, however long it takes: the collector goes on meanwhile.
+        connection.execute("BEGIN")
+        writer(connection, unfinished, where)
+        found = connection.execute(f"SELECT count(*) FROM packets WHERE {where.sql}", where.parameters).fetchone()
+        connection.execute("COMMIT")
+    return int(found[0]) if found else 0
+
+
+def _file(form: str) -> Callable[[duckdb.DuckDBPyConnection, Path, Where], None]:
+    def write(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -> None:
+        question = f"SELECT * FROM packets WHERE {where.sql} ORDER BY time, uptime_s, source_file, source_offset"
+        connection.execute(f"COPY ({question}) TO {engine.quoted(str(path))} ({_COPY[form]})", where.parameters)
+
+    return write
+
+
+def _database(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -> None:
+    connection.execute(f"ATTACH {engine.quoted(str(path))} AS copy")
+    for table in schema.TABLES:
+        chosen, parameters = (where.sql, where.parameters) if table.name == "packets" else ("true", {})
+        connection.execute(f"CREATE TABLE copy.{table.name} AS FROM denylog.{table.name} WHERE {chosen}", parameters)
+    connection.execute("USE copy")
+    for statement in schema.descriptions():
+        connection.execute(statement)
+    connection.execute("USE denylog")
+
+
+def _publish(unfinished: Path, path: Path, force: bool) -> None:
+    with open(unfinished, "rb") as file:
+        os.fsync(file.fileno())
+    if force:
+        os.replace(unfinished, path)
+        return
+    try:
+        os.link(unfinished, path)
+    except FileExistsError as error:
+        raise _exists(path) from error

@@ -1,0 +1,31 @@
+"""The positions that a store holds: of each file the newest row.
+
+Rule: the newest row is that of the highest commit number, not of the latest time: clocks go back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from analytics import schema
+from analytics.position import Position
+
+_POSITION_FIELDS = tuple(field.name for field in fields(Position))
+
+
+def read_positions(connection: duckdb.DuckDBPyConnection) -> list[Position]:
+    """The newest position of each file, in the order of their first appearance."""
+    columns = ", ".join(schema.identifier(name) for name in _POSITION_FIELDS)
+    rows = connection.execute(
+        f"""SELECT {columns}, min(sequence) OVER (PARTITION BY file) AS first FROM positions
+        QUALIFY row_number() OVER (PARTITION BY file ORDER BY sequence DESC) = 1 ORDER BY first, file"""
+    ).fetchall()
+    return [Position(**dict(zip(_POSITION_FIELDS, map(_in_utc, row[:-1]), strict=True))) for row in rows]
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
