@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from parser.columns import SCHEMA, bodies, match
+from parser.columns import SCHEMA, bodies, keep, mapped, match
 from parser.frame import frame
 from parser.line import parse
 from parser.options import Options
@@ -37,9 +37,12 @@ _WORDS = (  # a line that matters holds one of these, or the word of a prefix
 _ANY_PREFIX_WORDS = ("IN=", "PROTO=")  # the second finds records whose beginning is missing
 _ASCII = bytes(range(128)) + b"\x7f" * 128
 """Keeps offsets and makes text of any bytes; DEL is in no pattern, so such a line goes to the reference as it is."""
-_REST = r"(?P<node>[!-~]+) kernel: (?:\[ *(?P<uptime_s>[0-9]+\.[0-9]{6})\] )?(?P<message>[!-Z\\-~][ -~]*)$"
-_ISO = rf"^(?P<stamp>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:.]{{8,15}}(?:Z|[+-][0-9]{{2}}:[0-9]{{2}})) {_REST}"
-_BSD = rf"^(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}) {_REST}"
+_TAG = r"(?P<node>[!-~]+) kernel: (?P<bracket>\[ *(?P<uptime_s>[0-9]+\.[0-9]{6})\] )?"
+_ISO = (  # RFC 3339, as rsyslog's file format writes it
+    r"^(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.(?P<fraction>[0-9]{1,6}))?"
+    rf"(?P<zone>Z|[+-][0-9]{{2}}:[0-9]{{2}}) {_TAG}"
+)
+_BSD = rf"^(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}) {_TAG}"  # RFC 3164
 _FRAME = {"offset": pl.Int64, "time": SCHEMA["time"], "uptime_s": pl.Float64, "node": pl.String, "message": pl.String}
 _REPEATED = b"last message repeated"
 _LONGEST_MESSAGE = 900  # characters; a longer one may have been cut by the kernel (992, 1016): the reference judges
@@ -183,7 +186,9 @@ def _candidates(text: bytes, options: Options) -> tuple[int, pl.DataFrame]:
     if not text:
         return 0, pl.DataFrame(schema={"offset": pl.Int64, "line": pl.String})
     ascii_text = text if text.isascii() else text.translate(_ASCII)
-    lines = pl.Series("line", [ascii_text.decode("ascii").removesuffix("\n")]).str.split("\n").explode()
+    lines = pl.Series("line", [ascii_text.decode("ascii")]).str.split("\n").explode()
+    if text.endswith(b"\n"):
+        lines = lines.head(-1)
     sizes = lines.str.len_bytes().cast(pl.Int64) + 1
     frame = pl.DataFrame({"offset": sizes.cum_sum() - sizes, "line": lines})
     return frame.height, frame.filter(pl.col("line").str.contains(_words(options)))
@@ -196,7 +201,7 @@ def _words(options: Options) -> str:
 
 def _columns(lines: _Lines, candidates: pl.DataFrame) -> pl.DataFrame:
     """The packets among the candidates that the patterns recognise; `offset` tells the line."""
-    framed = _framed(lines, candidates.filter(~pl.col("line").str.contains("message repeated", literal=True)))
+    framed = _framed(lines, keep(candidates, ~pl.col("line").str.contains("message repeated", literal=True)))
     split = framed.get_column("message").str.strip_chars_end(" ").str.split_exact("IN=", 1).struct.unnest()
     rows = framed.drop("message").hstack(split.rename({"field_0": "before", "field_1": "body"}))
     rows = rows.join(_prefixes(rows.get_column("before"), lines.options), on="before", maintain_order="left")
@@ -214,35 +219,58 @@ def _columns(lines: _Lines, candidates: pl.DataFrame) -> pl.DataFrame:
 
 def _prefixes(texts: pl.Series, options: Options) -> pl.DataFrame:
     """What each of the few different texts before `IN=` says, for those that are ours."""
-    known = [(text, found) for text in texts.unique() if text is not None and (found := prefix(text, options))]
+    known = [
+        (text, found)
+        for text in texts.unique()
+        if text is not None and text.isprintable() and (found := prefix(text, options))
+    ]
     rows = [(text, p.text, p.tier, p.kind, p.namespace, p.name, p.follow_up) for text, p in known]
     return pl.DataFrame(rows, schema={"before": pl.String} | {name: SCHEMA[name] for name in _PREFIX}, orient="row")
 
 
 def _framed(lines: _Lines, candidates: pl.DataFrame) -> pl.DataFrame:
     """The candidates that the kernel wrote, with `time`, `uptime_s`, `node` and `message`."""
-    iso = match(candidates, "line", _ISO).with_columns(_iso_time())
-    bsd = match(candidates, "line", _BSD) if iso.height < candidates.height else iso.drop("time").clear()
-    bsd = bsd.join(_bsd_times(bsd.get_column("stamp"), lines), on="stamp", maintain_order="left")
-    fast = pl.concat(
-        [part.with_columns(pl.col("uptime_s").cast(pl.Float64)).select(list(_FRAME)) for part in (iso, bsd)]
-    )
-    fast = fast.filter(pl.col("time").is_not_null())
+    framed = candidates.with_columns(pl.col("line").alias("text"))
+    iso = match(framed, "text", _ISO)
+    bsd = match(framed, "text", _BSD) if iso.height < candidates.height else iso.clear()
+    known = [_message(iso, _iso_times(iso)), _message(bsd, _bsd_times(bsd, lines))]
+    fast = keep(pl.concat(known), pl.col("time").is_not_null())
     rest = candidates.join(fast, on="offset", how="anti").get_column("offset")
     slow = [row for offset in rest if (row := _slow_frame(lines, offset))]
     both = pl.concat([fast, pl.DataFrame(slow, schema=_FRAME, orient="row")])
-    return both.filter(pl.col("message").str.len_bytes() < _LONGEST_MESSAGE)
+    return keep(both, pl.col("message").str.len_bytes() < _LONGEST_MESSAGE)
 
 
-def _iso_time() -> pl.Expr:
-    stamp = pl.col("stamp").str.replace("Z", "+00:00", literal=True)
-    return stamp.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", time_zone="UTC", strict=False).alias("time")
+def _message(rows: pl.DataFrame, times: pl.Series) -> pl.DataFrame:
+    """Cut off the frame: a slice is a view of the text, a group of the pattern would be a copy."""
+    parts = ("stamp", "node", *(name for name in ("fraction", "zone") if name in rows.columns), "bracket")
+    fixed = len("  kernel: ") + ("fraction" in rows.columns and pl.col("fraction").is_not_null().cast(pl.UInt32))
+    length = pl.sum_horizontal(pl.col(name).str.len_bytes() for name in parts) + fixed
+    message = pl.col("line").str.slice(length).alias("message")
+    rows = rows.with_columns(times.alias("time"), pl.col("uptime_s").cast(pl.Float64), message)
+    doubtful = pl.col("message").str.contains("^ ") | (
+        pl.col("message").str.contains(r"^\[") & pl.col("uptime_s").is_null()
+    )
+    return keep(rows, ~doubtful).select(list(_FRAME))
 
 
-def _bsd_times(stamps: pl.Series, lines: _Lines) -> pl.DataFrame:
-    """The instant of each of the few different RFC 3164 stamps."""
-    known = [(stamp, instant(stamp, lines.anchor, lines.options.zone)) for stamp in stamps.unique()]
-    return pl.DataFrame(known, schema={"stamp": pl.String, "time": SCHEMA["time"]}, orient="row")
+def _iso_times(rows: pl.DataFrame) -> pl.Series:
+    """The instants of RFC 3339 stamps: seconds, which repeat, and fractions and zones apart, for speed."""
+    shift = mapped(rows.get_column("zone"), _minutes, pl.Int64) * 60_000_000
+    micros = rows.get_column("fraction").str.pad_end(6, "0").cast(pl.Int64).fill_null(0)
+    local = rows.get_column("stamp").str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="us", strict=False)
+    return (local + (micros - shift).cast(pl.Duration("us"))).dt.replace_time_zone("UTC")
+
+
+def _minutes(zone: str) -> int:
+    """Minutes east of Greenwich: `Z` or `+hh:mm`."""
+    return 0 if zone == "Z" else 60 * int(zone[:3]) + int(zone[0] + zone[4:])
+
+
+def _bsd_times(rows: pl.DataFrame, lines: _Lines) -> pl.Series:
+    """The instants of RFC 3164 stamps, by the reference: a chunk has few different ones."""
+    zone = lines.options.zone
+    return mapped(rows.get_column("stamp"), lambda stamp: instant(stamp, lines.anchor, zone), _FRAME["time"])
 
 
 def _slow_frame(lines: _Lines, offset: int) -> tuple[int, datetime | None, float | None, str | None, str] | None:

@@ -43,23 +43,21 @@ _HEAD = rf"^(?P<in_interface>{_INTERFACE}) OUT=(?P<out_interface>{_INTERFACE}) (
 _HEADERS = {
     4: rf"{_HEAD}SRC=(?P<source_ip>{_IP4}) DST=(?P<destination_ip>{_IP4}) LEN=(?P<length>{_NUMBER}) "
     rf"TOS=0x(?P<tos>[01][02468ACE]) PREC=0x(?P<prec>[02468ACE]0) TTL=(?P<ttl>{_NUMBER}) ID=(?P<ip_id>{_NUMBER}) "
-    rf"(?P<ce>CE )?(?P<df>DF )?(?P<mf>MF )?(?:FRAG:(?P<fragment_offset>{_NUMBER}) )?"
-    rf"PROTO=(?P<protocol>[A-Z]+|{_NUMBER})(?P<rest> [ -~]*)?$",
+    rf"(?P<ce>CE )?(?P<df>DF )?(?P<mf>MF )?(?:FRAG:(?P<fragment_offset>{_NUMBER}) )?$",
     6: rf"{_HEAD}SRC=(?P<source_ip>{_IP6}) DST=(?P<destination_ip>{_IP6}) LEN=(?P<length>{_NUMBER}) "
-    rf"TC=(?P<tos>{_NUMBER}) HOPLIMIT=(?P<ttl>{_NUMBER}) FLOWLBL=(?P<flow_label>{_NUMBER}) "
-    rf"PROTO=(?P<protocol>[A-Za-z]+6?|{_NUMBER})(?P<rest> [ -~]*)?$",
+    rf"TC=(?P<tos>{_NUMBER}) HOPLIMIT=(?P<ttl>{_NUMBER}) FLOWLBL=(?P<flow_label>{_NUMBER}) $",
 }
 _MARKERS = {4: " TTL=", 6: " HOPLIMIT="}  # found fast, so that a pattern is not tried on the other family's lines
-_PORTS = rf"^ SPT=(?P<source_port>{_NUMBER}) DPT=(?P<destination_port>{_NUMBER})"
+_PORTS = rf"^SPT=(?P<source_port>{_NUMBER}) DPT=(?P<destination_port>{_NUMBER})"
 _TAIL = "(?P<tail> [ -~]*)?$"
 _TCP = (
     rf"{_PORTS} (?:SEQ=(?P<tcp_seq>{_NUMBER}) ACK=(?P<tcp_ack>{_NUMBER}) )?WINDOW=(?P<tcp_window>{_NUMBER}) "
     rf"RES=0x(?P<tcp_reserved>[0-3][048c]) (?P<flags>[A-Z ]*)=(?P<tcp_urgent>{_NUMBER}){_TAIL}"
 )
 _UDP = rf"{_PORTS} LEN=(?P<udp_length>{_NUMBER}){_TAIL}"
-_ICMP = rf"^ TYPE=(?P<icmp_type>{_NUMBER}) CODE=(?P<icmp_code>{_NUMBER}){_TAIL}"
+_ICMP = rf"^TYPE=(?P<icmp_type>{_NUMBER}) CODE=(?P<icmp_code>{_NUMBER}){_TAIL}"
 _ECHO = rf"^ ID=(?P<icmp_id>{_NUMBER}) SEQ=(?P<icmp_seq>{_NUMBER}){_TAIL}"
-_SPI = rf"^ SPI=0x(?P<spi>{_HEX}){_TAIL}"
+_SPI = rf"^SPI=0x(?P<spi>{_HEX}){_TAIL}"
 _MARKS = (
     r"^(?: OPT \((?P<tcp_options>(?:[0-9A-F]{2})*)\))?"
     rf"(?: UID=(?P<uid>{_NUMBER}) GID=(?P<gid>{_NUMBER}))?(?: MARK=0x(?P<mark>[1-9a-f][0-9a-f]*))?$"
@@ -88,29 +86,36 @@ def bodies(rows: pl.DataFrame) -> pl.DataFrame:
     Returns only the rows that were recognised to the last character, with the columns of the fields found in them
     (a subset of `SCHEMA`; the types are right, the order is not).
     """
-    parts = [part for version in (4, 6) for part in _packets(rows, version) if part.height]
+    halves = rows.get_column("body").str.split_exact("PROTO=", 1).struct.unnest()
+    rest = halves.get_column("field_1").str.splitn(" ", 2).struct.rename_fields(["protocol", "rest"]).struct.unnest()
+    split = rows.drop("body").hstack([halves.get_column("field_0").alias("header"), *rest])
+    parts = [part for version in (4, 6) for part in _packets(split, version) if part.height]
     return pl.concat(parts, how="diagonal") if parts else rows.clear().drop("body")
 
 
 def _packets(rows: pl.DataFrame, version: int) -> Iterator[pl.DataFrame]:
-    network = _network(rows.filter(pl.col("body").str.contains(_MARKERS[version], literal=True)), version)
+    rows = keep(rows, pl.col("header").str.contains(_MARKERS[version], literal=True))
+    if rows.is_empty():
+        return
+    network = _network(rows, version)
     later_fragment = (pl.col("fragment_offset") > 0).fill_null(False)
     transport = pl.col("rest").is_not_null() & ~later_fragment
     for name, pattern in _TRANSPORTS[version].items():
-        part = network.filter(transport & (pl.col("protocol") == name))
+        part = keep(network, transport & (pl.col("protocol") == name))
         if part.height:
             yield _READERS[name](match(part, "rest", pattern), version)
     named = pl.col("protocol").is_in(list(_TRANSPORTS[version]))
-    alone = pl.col("protocol").is_in(_NUMBERED) | (later_fragment & named)
-    yield _tail(network.filter(alone).rename({"rest": "tail"}), version)
+    alone = network.filter(pl.col("protocol").is_in(_NUMBERED) | (later_fragment & named))
+    if alone.height:
+        yield _tail(alone.with_columns(tail=pl.lit(" ") + pl.col("rest")), version)
 
 
 def _network(rows: pl.DataFrame, version: int) -> pl.DataFrame:
-    found = _numbers(match(rows, "body", _HEADERS[version]), "length", "ttl", "ip_id", "flow_label")
+    found = _numbers(match(rows, "header", _HEADERS[version]), "length", "ttl", "ip_id", "flow_label")
     found = found.with_columns(_link()).drop("mac")
     if version == 4:
         return _numbers(found, "fragment_offset").with_columns(_ip4()).drop("prec", "ce", "df", "mf")
-    addresses = [_short(found.get_column(name)) for name in ("source_ip", "destination_ip")]
+    addresses = [mapped(found.get_column(name), compressed, pl.String) for name in ("source_ip", "destination_ip")]
     return _numbers(found, "tos").with_columns(
         *addresses, pl.lit(6, pl.Int16).alias("ip_version"), pl.lit(None, pl.Int32).alias("fragment_offset")
     )
@@ -119,18 +124,23 @@ def _network(rows: pl.DataFrame, version: int) -> pl.DataFrame:
 def match(rows: pl.DataFrame, column: str, pattern: str) -> pl.DataFrame:
     """The rows whose `column` matches, with a text column for each named group; the first group is always there."""
     groups = rows.get_column(column).str.extract_groups(pattern).struct.unnest()
-    return rows.drop(column).hstack(groups).filter(pl.col(groups.columns[0]).is_not_null())
+    return keep(rows.drop(column).hstack(groups), pl.col(groups.columns[0]).is_not_null())
+
+
+def keep(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """`rows.filter(condition)`, without the copy where all rows stay, as they mostly do."""
+    mask = rows.select(condition).to_series()
+    return rows if mask.all() else rows.filter(mask)
 
 
 def _numbers(rows: pl.DataFrame, *names: str) -> pl.DataFrame:
     """Turn text columns into numbers and drop the rows in which one does not fit its field."""
     present = [name for name in names if name in rows.columns]
     wide = rows.with_columns(_integer(name) for name in present)
-    missing = [pl.col(name).is_null() & rows.get_column(name).is_not_null() for name in present]
-    too_large = [(pl.col(name) > _LIMITS[name]).fill_null(False) for name in present]
-    return wide.filter(~pl.any_horizontal(missing + too_large)).with_columns(
-        pl.col(name).cast(SCHEMA[name]) for name in present
-    )
+    wrong = [pl.col(name).is_null() & rows.get_column(name).is_not_null() for name in present]
+    wrong += [(pl.col(name) > _LIMITS[name]).fill_null(False) for name in present]
+    fitting = keep(wide, ~pl.any_horizontal(wrong))
+    return fitting.with_columns(pl.col(name).cast(SCHEMA[name]) for name in present)
 
 
 def _integer(name: str) -> pl.Expr:
@@ -167,8 +177,12 @@ def _ip4() -> list[pl.Expr]:
     ]
 
 
-def _short(addresses: pl.Series) -> pl.Series:
-    return addresses.replace_strict({text: compressed(text) for text in addresses.unique()}, return_dtype=pl.String)
+def mapped(texts: pl.Series, function: Callable[[str], Any], kind: Any) -> pl.Series:
+    """`function` of each text, computed once for each different text; `kind` is the Polars type of its result."""
+    results = {text: function(text) for text in texts.unique() if text is not None}
+    if not results:
+        return pl.Series(texts.name, [None] * len(texts), dtype=kind)
+    return texts.replace_strict(results, default=None, return_dtype=kind)
 
 
 def _tcp(rows: pl.DataFrame, version: int) -> pl.DataFrame:
@@ -219,9 +233,9 @@ def _tail(rows: pl.DataFrame, version: int) -> pl.DataFrame:
     """Read TCP options, UID, GID and MARK, which few lines have, and put the name of the protocol in lower case."""
     rows = rows.drop("rest", strict=False).with_columns(pl.col("protocol").str.to_lowercase())
     nothing = pl.col("tail").is_null()
-    parts = [rows.filter(nothing).drop("tail")]
-    some = rows.filter(~nothing & pl.col("tail").str.contains(_MARKS))
-    if some.height:
+    parts = [keep(rows, nothing).drop("tail")]
+    if parts[0].height < rows.height:
+        some = rows.filter(~nothing & pl.col("tail").str.contains(_MARKS))
         marked = some.hstack(some.get_column("tail").str.extract_groups(_MARKS).struct.unnest()).drop("tail")
         if "tcp_window" not in rows.columns:
             marked = marked.filter(pl.col("tcp_options").is_null())
