@@ -49,9 +49,13 @@ _CONVERTED = frozenset({"networking.k8s.io", "policy.networking.k8s.io"})
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The objects of a load as they were written, with what could not be read and what was passed over (by kind)."""
+    """The objects of a load as they were written, with what could not be read and what was passed over (by kind).
+
+    `misshapen` are objects of known kinds with a shape problem: nothing is built from them, but they may be looked at.
+    """
 
     objects: tuple[Written, ...]
+    misshapen: tuple[Written, ...]
     problems: tuple[Problem, ...]
     skipped: Mapping[str, int]
 
@@ -78,16 +82,17 @@ def find(sources: Iterable[str]) -> Found:
 def found_in(texts: Iterable[tuple[str, str]]) -> Found:
     """Like `find`, for pairs of a file name and its text."""
     objects: list[Written] = []
+    misshapen: list[Written] = []
     problems: list[Problem] = []
     skipped: Counter[str] = Counter()
     for file, text in texts:
-        finder = _Finder(file, objects, problems, skipped)
+        finder = _Finder(file, objects, misshapen, problems, skipped)
         try:
             for document in nodes(text, file):
                 finder.take(document)
         except PolicyError as error:
             problems.extend(error.problems)
-    return Found(tuple(objects), tuple(problems), dict(sorted(skipped.items())))
+    return Found(tuple(objects), tuple(misshapen), tuple(problems), dict(sorted(skipped.items())))
 
 
 def assembled(found: Found) -> Loaded:
@@ -147,7 +152,7 @@ def _inventory(records: Iterable[object]) -> Inventory:
 def _texts(sources: Iterable[str]) -> Iterator[tuple[str, str]]:
     for source in sources:
         for name in [source] if source == "-" else _files(Path(source)):
-            yield str(name), _text(str(name))
+            yield str(name), read_text(str(name))
 
 
 def _files(path: Path) -> list[Path]:
@@ -159,7 +164,8 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _text(source: str) -> str:
+def read_text(source: str) -> str:
+    """The text of a file, or of standard input for `-`. Raises PolicyError."""
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         return data.decode("utf-8-sig")
@@ -179,6 +185,7 @@ class _Finder:
 
     file: str
     objects: list[Written]
+    misshapen: list[Written]
     problems: list[Problem]
     skipped: Counter[str]
 
@@ -232,13 +239,12 @@ class _Finder:
 
     def _checked(self, node: Node, kind: Kind, version: str) -> None:
         before = len(self.problems)
-        check = Check(self.file, self.problems)
-        check.compare(node, kind.shape)
+        Check(self.file, self.problems).compare(node, kind.shape)
         name = node.at(("metadata", "name"))
         if len(self.problems) == before and not (isinstance(name.value, str) and name.value):
             self._problem(node, "no-name", f"this {kind.name} has no metadata.name", "give it a name")
-        if len(self.problems) == before:
-            self.objects.append(Written(self.file, kind, version, node, node.plain()))
+        target = self.objects if len(self.problems) == before else self.misshapen
+        target.append(Written(self.file, kind, version, node, node.plain()))
 
     def _problem(self, node: Node, code: str, message: str, advice: str = "") -> None:
         self.problems.append(Problem(code, Place(self.file, *node.position), "", message, advice))

@@ -15,9 +15,10 @@ _CIDR = re.compile(r"([0-9a-fA-F:.]+)/([0-9]{1,6})")
 
 def parse_address(text: str) -> Address:
     """An IPv4 or IPv6 address. Raises ValueError."""
-    if "%" in text:
-        raise ValueError(f"invalid address: {text}")
-    return ip_address(text)
+    try:
+        return ip_address("" if "%" in text else text)
+    except ValueError:
+        raise ValueError(f"invalid IP address: {text}") from None
 
 
 def parse_cidr(text: str) -> tuple[Address, Network]:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from policies.model import EntityRule, Http, Icmp, Policy, PolicyKind, Rule
 from policies.ports import port_value
+from policies.written import mapping
 
 Data: TypeAlias = dict[str, Any]
 
@@ -24,7 +25,7 @@ _STAGED = {
 def policy_object(policy: Policy) -> Data:
     """The projectcalico.org/v3 object of a policy; converted Kubernetes policies become Calico kinds."""
     kind = _STAGED.get(policy.kind) or ("NetworkPolicy" if policy.namespace is not None else "GlobalNetworkPolicy")
-    metadata: Data = {"name": policy.name, "namespace": policy.namespace}
+    metadata: Data = {"name": policy.name, "namespace": _namespace(policy)}
     metadata |= {"labels": dict(policy.labels), "annotations": dict(policy.annotations)}
     return {
         "apiVersion": "projectcalico.org/v3",
@@ -32,6 +33,12 @@ def policy_object(policy: Policy) -> Data:
         "metadata": _written(metadata),
         "spec": _written(_spec(policy)),
     }
+
+
+def _namespace(policy: Policy) -> str | None:
+    """As in the written object: where that names none, the one who applies the output chooses, as with the original."""
+    written = policy.source.document if policy.source else None
+    return policy.namespace if written is None or mapping(written, "metadata").get("namespace") else None
 
 
 def documents(objects: Iterable[Data]) -> Data:

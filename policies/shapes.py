@@ -91,11 +91,14 @@ class Check:
 
     file: str
     problems: list[Problem]
+    whole: Fields | None = None
 
     def compare(self, node: Node, shape: Shape, path: Path = ()) -> None:
         """Compare and report. `null` is accepted everywhere, as by Kubernetes."""
         if node.value is None:
             return
+        if self.whole is None and isinstance(shape, Fields):
+            self.whole = shape
         match shape:
             case Scalar():
                 self._scalar(node, shape, path)
@@ -136,6 +139,9 @@ class Check:
 
     def _unknown(self, node: Node, name: str, shape: Fields, path: Path) -> None:
         code, advice = _nearest(name, shape.known)
+        spec = self.whole.known.get("spec") if self.whole else None
+        if code == "unknown-field" and len(path) <= 1 and isinstance(spec, Fields) and name in spec.known:
+            advice = f"it belongs below 'spec': check the lines and indentation around {path_text(path) or 'it'}"
         if code == "wrong-case" or not shape.open:
             self.report(node, (*path, name), code, f"unknown field {name!r}", advice)
 

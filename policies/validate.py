@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from policies import convert
-from policies.errors import Problem
+from policies.errors import PathStep, Problem
 from policies.fields import CALICO, STORED
 from policies.load import Found, is_kubernetes
 from policies.model import Direction, StagedAction
@@ -237,11 +237,15 @@ def _cidrs(spec: Document) -> Iterator[Complaint]:
     for name, peers in (("ingress", "from"), ("egress", "to")):
         for index, rule in enumerate(items(spec, name)):
             for number, peer in enumerate(items(rule, peers)):
-                block = mapping(peer, "ipBlock")
-                listed = [text(block, "cidr"), *items(block, "except")] if block else []
-                for each in listed:
-                    if complaint := _complaint_of(parse_cidr, each):
-                        yield ("spec", name, index, peers, number, "ipBlock"), complaint
+                for path, cidr in _block_cidrs(mapping(peer, "ipBlock")):
+                    if complaint := _complaint_of(parse_cidr, cidr):
+                        yield ("spec", name, index, peers, number, "ipBlock", *path), complaint
+
+
+def _block_cidrs(block: Document) -> Iterator[tuple[tuple[PathStep, ...], str]]:
+    if block:
+        yield ("cidr",), text(block, "cidr")
+        yield from ((("except", index), each) for index, each in enumerate(items(block, "except")))
 
 
 Check = Callable[[Written], Iterator[Complaint]]

@@ -1,0 +1,164 @@
+"""The `denylog policies` commands: names, options and help; what they do is in `policies.actions` and its neighbours.
+
+Rule: nothing heavy is imported before a command runs, so that `--help` answers at once. Standard output is data,
+standard error is narration. Exit codes: 0 ok, 1 findings, 2 bad usage or input.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from policies.actions import Result
+
+SOURCES = click.argument("sources", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
+BAD_INPUT = 2
+
+
+def output(*choices: str, default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The `-o` option with these choices."""
+    kind = click.Choice(choices)
+    return click.option("-o", "--output", type=kind, default=default, show_default=True, help="Form of the output.")
+
+
+def finish(run: Callable[[], Result]) -> None:
+    """Run, print and exit; input that cannot be used is one sentence a problem on standard error and exit code 2."""
+    from policies.errors import PolicyError
+
+    try:
+        result = run()
+    except PolicyError as error:
+        click.echo(str(error), err=True)
+        sys.exit(BAD_INPUT)
+    for note in result.notes:
+        click.echo(note, err=True)
+    click.echo(result.text, nl=False)
+    sys.exit(result.exit)
+
+
+@click.group()
+def policies() -> None:
+    """Read, check and convert network policies, without a cluster.
+
+    Every command takes files, folders (all .yaml, .yml and .json below them) or '-' for standard input: what you apply
+    with kubectl or calicoctl, or what they print with '-o yaml'. Kubernetes and Calico policies may be mixed with the
+    Pods, Namespaces and HostEndpoints that they select.
+
+    \b
+    Start with what you have:
+      kubectl get networkpolicies,pods,namespaces -A -o yaml > cluster.yaml
+      denylog policies lint cluster.yaml        what does not do what it seems to
+      denylog policies validate policy.yaml     would Calico accept it?
+      denylog policies convert policy.yaml      what Calico makes of a Kubernetes policy
+
+    Exit codes: 0 ok, 1 findings, 2 bad usage or input.
+    """
+
+
+@policies.command()
+@SOURCES
+@output("yaml", "json", default="yaml")
+@click.option(
+    "--as-served",
+    is_flag=True,
+    help="Fill in policyTypes first, as the API server does: Egress where egress rules are written.",
+)
+def convert(sources: tuple[str, ...], output: str, as_served: bool) -> None:
+    """Kubernetes policies as the Calico policies that Calico makes of them.
+
+    Same names, order, selectors and rules as Calico's own converter ('calicoctl convert' was removed in 3.32), from
+    NetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy and BaselineAdminNetworkPolicy. Calico policies are passed
+    on. YAML is one document each, JSON the object itself, or a List where there are several. A rule that Calico cannot
+    convert is left out, named on standard error, and the exit code is 1.
+
+    \b
+    Example:
+      kubectl get networkpolicy access-nginx -o yaml | denylog policies convert -
+    """
+    from policies.actions import convert_sources
+
+    finish(lambda: convert_sources(sources, output, served=as_served))
+
+
+@policies.command()
+@SOURCES
+@output("text", "json", default="text")
+def validate(sources: tuple[str, ...], output: str) -> None:
+    """Whether Calico and the API server would accept the objects.
+
+    Checks what calicoctl and the Calico API check: unknown or misspelt fields, names, selectors, ports and protocols,
+    networks, combinations that exclude each other. Each error names file, line, column and field. JSON is
+    {"valid": true, "errors": []}. Exit code 1 when something would be refused.
+
+    \b
+    Example:
+      denylog policies validate policies/ && calicoctl apply -f policies/
+    """
+    from policies.actions import validate_sources
+
+    finish(lambda: validate_sources(sources, output))
+
+
+@policies.command()
+@SOURCES
+@output("text", "json", default="text")
+def lint(sources: tuple[str, ...], output: str) -> None:
+    """What does not do what it seems to, and what it does instead.
+
+    Finds what 'validate' finds, and what is valid but surprising: a label name in the wrong case, an ipBlock that
+    cannot be read and so lets everyone through, a Log policy that turns on deny or is followed by an Allow, an allowing
+    policy behind the Log policy, a policy that selects none of the given pods, restricted egress without DNS. The more
+    objects you give (pods, namespaces), the more it can tell. Exit code 1 with findings.
+
+    \b
+    Example:
+      kubectl get networkpolicies,pods,namespaces -A -o yaml | denylog policies lint -
+    """
+    from policies.actions import lint_sources
+
+    finish(lambda: lint_sources(sources, output))
+
+
+@policies.group()
+def selector() -> None:
+    """Try out Calico's selector language.
+
+    \b
+    A selector compares labels:    app == 'web', tier != "db", name starts with 'kube-'
+    asks for sets and presence:    app in {'a', 'b'}, zone not in {'x'}, has(app), all()
+    and joins terms:               has(app) && !(tier == 'db' || tier == 'cache')
+    """
+
+
+@selector.command()
+@click.argument("expression", metavar="SELECTOR")
+def match(expression: str) -> None:
+    """Which label maps a selector picks: a JSON list of maps on standard input, a JSON list of booleans out.
+
+    \b
+    Example:
+      echo '[{"app": "web"}, {"app": "db"}, {}]' | denylog policies selector match "app != 'db'"
+      [true, false, true]
+    """
+    from policies.actions import selector_match
+
+    finish(lambda: selector_match(expression))
+
+
+@selector.command()
+@click.argument("expression", metavar="SELECTOR")
+def canonical(expression: str) -> None:
+    """The one spelling that Calico reduces a selector to; equal selectors print the same line.
+
+    \b
+    Example:
+      denylog policies selector canonical "tier in {'b', 'a', 'b'} && ! has(app)"
+      (tier in {"a", "b"} && !has(app))
+    """
+    from policies.actions import selector_canonical
+
+    finish(lambda: selector_canonical(expression))
