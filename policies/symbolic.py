@@ -1,0 +1,266 @@
+"""Two sets of policies walked side by side over every packet at once: the sources, and the sources with Log policies.
+
+Rule: a packet is known only by the questions asked so far ("does this policy select the endpoint and does this rule
+match?"). Each question splits what is left; packets that stand at the same place are kept together, so the work grows
+with the number of rules and not with the number of packets. What comes out are the classes of packets on which the two
+sets differ, or log otherwise than they deny; whether such a class holds any packet is asked of `policies.classes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from policies.classes import Fire
+from policies.labelspace import Undecided
+from policies.match import number_of
+from policies.model import Action, PortRange, Rule
+from policies.selector import All, Or, Term
+
+MAX_CLASSES = 20_000
+"""Histories kept at once; Log policies of ordinary sources need about one for each source policy."""
+
+SAMPLES = 20
+"""Histories kept for each number of lines, to tell how often one packet can be logged."""
+
+ANYONE: Term = All()
+"""Stands for "the policy selects the endpoint" where that is certain."""
+
+FINAL = (Action.ALLOW, Action.DENY)
+Literal: TypeAlias = Term | tuple[Term, int]
+"""A question: "does the policy select the endpoint", or that together with "does this rule match" (by its number)."""
+
+
+class Place(NamedTuple):
+    """Where a packet stands: whether each set isolates it in this tier, what each decided, how often it was logged.
+
+    PASS means that the rest of the tier is skipped; at the very end, that profiles decide.
+    """
+
+    before_isolates: bool = False
+    after_isolates: bool = False
+    before: Action | None = None
+    after: Action | None = None
+    lines: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Same decision in both sets, and logged exactly where denied."""
+        return self.before is self.after and (self.after is Action.DENY) == (self.lines > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The answers that lead to a place: questions answered yes, and a chain of those answered no."""
+
+    yes: frozenset[Literal] = frozenset()
+    no: tuple[Literal, object] | None = None
+
+    def denied(self) -> Iterator[Literal]:
+        """The questions answered no, newest first."""
+        link: object = self.no
+        while isinstance(link, tuple):
+            yield link[0]
+            link = link[1]
+
+    def with_yes(self, literal: Literal) -> History:
+        """One more question answered yes; a rule that fires also says that its policy selects the endpoint."""
+        more = {literal, literal[0]} if isinstance(literal, tuple) else {literal}
+        return History(self.yes | more, self.no)
+
+    def with_no(self, literal: Literal) -> History:
+        """One more question answered no; where it is an `||`, so is each of its terms."""
+        no: tuple[Literal, object] = (literal, self.no)
+        for part in literal.terms if isinstance(literal, Or) else ():
+            no = (part, no)
+        return History(self.yes, no)
+
+
+class Step(NamedTuple):
+    """One rule: its number (None: it matches everything), where it stands, and whether its lines count."""
+
+    number: int | None
+    action: Action
+    before: bool
+    after: bool
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A policy of the sources (`before`), of the result (`after`) or of both, for one direction."""
+
+    selects: Term | bool
+    before: bool
+    after: bool
+    steps: tuple[Step, ...]
+
+
+Places: TypeAlias = dict[Place, list[History]]
+
+
+def disjoint(one: Rule, other: Rule) -> bool:
+    """Whether two rules plainly share no packet: other IP version, other protocol, or no common destination port."""
+    if one.protocol is None or other.protocol is None:
+        return None not in (one.ip_version, other.ip_version) and one.ip_version != other.ip_version
+    if number_of(one.protocol) != number_of(other.protocol):
+        return True
+    here, there = one.destination.ports, other.destination.ports
+    ranges = [(a, b) for a in here for b in there if isinstance(a, PortRange) and isinstance(b, PortRange)]
+    plain = len(ranges) == len(here) * len(there) > 0
+    return plain and all(a.last < b.first or b.last < a.first for a, b in ranges)
+
+
+@dataclass(slots=True)
+class Walker:
+    """All packets of one endpoint class, direction and hook. Feed it tiers, `finish`, then read what it found.
+
+    `rules` gives the rule and the namespace of its policy behind each rule number.
+    """
+
+    rules: list[Fire]
+    places: Places = field(default_factory=lambda: {Place(): [History()]})
+    unsound: list[tuple[Place, History]] = field(default_factory=list)
+    logged: dict[int, list[History]] = field(default_factory=dict)
+    classes: int = 0
+    _asked: set[Literal] = field(default_factory=set)
+
+    def tier(self, entries: Iterable[Entry], *, drops: bool) -> None:
+        """Walk one tier to its end; `drops`: its default action denies."""
+        for entry in entries:
+            if entry.selects is not False:
+                self._entry(entry)
+        self._move(lambda place: _end_of_tier(place, drops))
+
+    def finish(self) -> None:
+        """What no tier decided goes to the profiles."""
+        self._move(lambda place: place._replace(before=place.before or Action.PASS, after=place.after or Action.PASS))
+        for place, histories in self.places.items():
+            for history in histories:
+                self._leaf(place, history)
+        self.places = {}
+
+    def _move(self, change: Callable[[Place], Place]) -> None:
+        target: Places = {}
+        for place, histories in self.places.items():
+            self._put(target, change(place), histories)
+        self.places = target
+
+    def _put(self, target: Places, place: Place, histories: list[History]) -> None:
+        if place.before in FINAL and place.after in FINAL:
+            for history in histories:
+                self._leaf(place, history)
+        elif histories:
+            target.setdefault(place, []).extend(histories)
+
+    def _leaf(self, place: Place, history: History) -> None:
+        self.classes += 1
+        if not place.sound:
+            self.unsound.append((place, history))
+        elif place.lines > 1 and len(found := self.logged.setdefault(place.lines, [])) < SAMPLES:
+            found.append(history)
+
+    def _entry(self, entry: Entry) -> None:
+        active: Places = {}
+        skipped: Places = {}
+        for place, histories in self.places.items():
+            isolated = _isolated(place, entry)
+            if isolated == place or entry.selects is True:
+                self._put(active, isolated, histories)
+                continue
+            assert not isinstance(entry.selects, bool)
+            yes, no = self._split(histories, entry.selects)
+            self._put(active, isolated, yes)
+            self._put(skipped, place, no)
+        for step in entry.steps:
+            active = self._step(active, entry.selects, step)
+        for place, histories in skipped.items():
+            self._put(active, place, histories)
+        self.places = active
+        if sum(map(len, active.values())) > MAX_CLASSES:
+            raise Undecided(MAX_CLASSES)
+
+    def _step(self, places: Places, selects: Term | bool, step: Step) -> Places:
+        target: Places = {}
+        for place, histories in places.items():
+            moved = _moved(place, step)
+            if moved == place:
+                self._put(target, place, histories)
+                continue
+            yes, no = self._split(histories, self._literal(selects, step))
+            self._put(target, moved, yes)
+            self._put(target, place, no)
+        return target
+
+    def _literal(self, selects: Term | bool, step: Step) -> Literal | bool:
+        if step.number is None:
+            return selects
+        return (ANYONE if isinstance(selects, bool) else selects, step.number)
+
+    def _split(self, histories: list[History], literal: Literal | bool) -> tuple[list[History], list[History]]:
+        if isinstance(literal, bool):
+            return (histories, []) if literal else ([], histories)
+        yes, no = [], []
+        for history in histories:
+            answer = self._answer(history, literal)
+            if answer is not False:
+                yes.append(history if answer else history.with_yes(literal))
+            if answer is not True:
+                no.append(history.with_no(literal) if answer is None else history)
+        self._asked.add(literal)
+        return yes, no
+
+    def _answer(self, history: History, literal: Literal) -> bool | None:
+        """What earlier answers already say about a question."""
+        if literal in history.yes:
+            return True
+        if isinstance(literal, tuple):
+            return self._answer_rule(history, literal)
+        parts = frozenset(literal.terms if isinstance(literal, Or) else ())
+        if parts and any(_covers(parts, each) for each in history.yes):
+            return True
+        if literal not in self._asked and not (parts and self._asked.issuperset(parts)):
+            return None
+        denied = set(history.denied())
+        return False if literal in denied or (parts and denied.issuperset(parts)) else None
+
+    def _answer_rule(self, history: History, literal: tuple[Term, int]) -> bool | None:
+        rule = self.rules[literal[1]].rule
+        fired = (self.rules[each[1]].rule for each in history.yes if isinstance(each, tuple))
+        if any(disjoint(rule, other) for other in fired):
+            return False
+        if literal not in self._asked and literal[0] not in self._asked:
+            return None
+        denied = set(history.denied())
+        return False if literal in denied or literal[0] in denied else None
+
+
+def _covers(parts: frozenset[Term], answered: Literal) -> bool:
+    """Whether the question that was answered yes makes an `||` of these parts true."""
+    return answered in parts or (isinstance(answered, Or) and parts.issuperset(answered.terms))
+
+
+def _isolated(place: Place, entry: Entry) -> Place:
+    before = place.before_isolates or (entry.before and place.before is None)
+    after = place.after_isolates or (entry.after and place.after is None)
+    return place._replace(before_isolates=before, after_isolates=after)
+
+
+def _moved(place: Place, step: Step) -> Place:
+    """Where a packet goes that the rule matches."""
+    if step.action is Action.LOG:
+        return place._replace(lines=place.lines + 1) if step.counts and step.after and place.after is None else place
+    before = step.action if step.before and place.before is None else place.before
+    after = step.action if step.after and place.after is None else place.after
+    return place._replace(before=before, after=after)
+
+
+def _end_of_tier(place: Place, drops: bool) -> Place:
+    def ended(action: Action | None, isolates: bool) -> Action | None:
+        if action is None and isolates and drops:
+            return Action.DENY
+        return None if action is Action.PASS else action
+
+    before, after = ended(place.before, place.before_isolates), ended(place.after, place.after_isolates)
+    return Place(False, False, before, after, place.lines)

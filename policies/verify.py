@@ -1,0 +1,202 @@
+"""Proof that Log policies only log: no verdict changes, and a packet is logged if and only if a policy denies it.
+
+Rule: a claim is proved over every endpoint, peer and port that the policies can tell apart, or refuted with one packet
+that the evaluator (`policies.evaluate`) has confirmed, or reported as not decided; never guessed. "Denied" means by a
+policy: a packet that no policy and no profile of a host endpoint allows is dropped without a policy that could log it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from policies.classes import Fire, Question, Space, find
+from policies.evaluate import Ruleset, Walk, walk
+from policies.flow import Flow, Hook
+from policies.labelspace import Undecided, specialise
+from policies.model import Action, Direction, Inventory, Policy
+from policies.pairing import Comparison, Numbers, Pair, entries
+from policies.selector import Term
+from policies.symbolic import History, Literal, Walker
+
+_HOST_WALKS = tuple(itertools.product(Direction, Hook))
+_POD_WALKS = tuple((direction, Hook.NORMAL) for direction in Direction)
+
+_TRIES = 200
+"""Suspicious classes of one walk in which a packet is looked for; beyond that the answer is "not decided"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """One packet for which the claim fails, with both walks as evidence."""
+
+    flow: Flow
+    before: Walk
+    after: Walk
+    lines: int
+
+    @property
+    def claim(self) -> str:
+        """Which claim fails, in words."""
+        was, now = ("allowed" if w.allowed else "denied" for w in (self.before, self.after))
+        if was != now:
+            return f"the verdict changes: {was} by the sources, {now} with the generated policies"
+        if now == "denied":
+            return "it is denied but not logged"
+        return "it is logged but allowed"
+
+    def __str__(self) -> str:
+        return f"{self.flow}: {self.claim} ({self.after.why})"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found. `lines` is the most log lines that one denied packet makes; `classes` the packet classes seen."""
+
+    counterexamples: tuple[Counterexample, ...] = ()
+    undecided: tuple[str, ...] = ()
+    lines: int = 0
+    classes: int = 0
+    spaces: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim is proved."""
+        return not self.counterexamples and not self.undecided
+
+    def __str__(self) -> str:
+        if self.holds:
+            seen = f"{self.classes} classes of packets at {self.spaces} kinds of endpoints"
+            lines = "1 line" if self.lines <= 1 else f"up to {self.lines} lines"
+            return f"proved over {seen}: no verdict changes, and exactly the denied packets are logged, {lines} each"
+        return "\n".join([*map(str, self.counterexamples), *self.undecided])
+
+
+# -- one kind of endpoint, direction and hook ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the walks have found so far."""
+
+    counterexamples: list[Counterexample]
+    undecided: list[str]
+    lines: int = 0
+    classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One kind of endpoint in one direction and hook, with the policies that can select it."""
+
+    comparison: Comparison
+    space: Space
+    pairs: tuple[tuple[Pair, Term | bool], ...]
+    direction: Direction
+    hook: Hook
+
+    def __str__(self) -> str:
+        return f"{self.space.name}, {self.direction.value.lower()}, {self.hook} policies"
+
+    def question(self, history: History, numbers: Numbers) -> Question:
+        """The class of packets with these answers."""
+        fires, selected = _sorted(history.yes, numbers)
+        misses, unselected = _sorted(history.denied(), numbers)
+        return Question(self.space, self.direction, fires, misses, selected, unselected)
+
+    def confirm(self, flow: Flow) -> Counterexample | None:
+        """The packet as a counterexample, if the evaluator agrees that it is one."""
+        endpoint = flow.side(self.direction).endpoint
+        assert endpoint is not None
+        before, after = (
+            walk(_ruleset(self, generated), endpoint, self.direction, self.hook, flow) for generated in (False, True)
+        )
+        lines = len(after.logs) - len(before.logs)
+        denied = after.ending is not after.ending.NO_PROFILE and not after.allowed
+        wrong = before.allowed != after.allowed or denied != (lines > 0)
+        return Counterexample(flow, before, after, lines) if wrong else None
+
+
+def _sorted(literals: Iterable[Literal], numbers: Numbers) -> tuple[tuple[Fire, ...], tuple[Term, ...]]:
+    fires, terms = [], []
+    for literal in literals:
+        if isinstance(literal, tuple):
+            fires.append(replace(numbers.fires[literal[1]], selects=literal[0]))
+        else:
+            terms.append(literal)
+    return tuple(fires), tuple(terms)
+
+
+def _ruleset(case: _Case, generated: bool) -> Ruleset:
+    chosen = (pair.after if generated else pair.before for pair, _ in case.pairs)
+    return Ruleset.of(replace(case.comparison.sources, policies=tuple(policy for policy in chosen if policy)))
+
+
+def _walked(case: _Case, numbers: Numbers) -> Walker:
+    walker = Walker(numbers.fires)
+    for tier in case.comparison.tiers:
+        own = [(pair, term) for pair, term in case.pairs if pair.policy.tier == tier.name]
+        drops = tier.default_action is Action.DENY and case.hook in (Hook.NORMAL, Hook.FORWARD)
+        walker.tier(entries(own, case.direction, case.hook, numbers), drops=drops)
+    walker.finish()
+    return walker
+
+
+def _check(case: _Case, findings: _Findings) -> None:
+    numbers = Numbers()
+    try:
+        walker = _walked(case, numbers)
+        findings.classes += walker.classes
+        for _, history in walker.unsound[:_TRIES]:
+            if _refute(case, case.question(history, numbers), findings):
+                return
+        if len(walker.unsound) > _TRIES:
+            findings.undecided.append(
+                f"{case}: {len(walker.unsound)} suspicious classes of packets are too many"
+            )
+        findings.lines = max(findings.lines, _most_lines(case, walker, numbers))
+    except Undecided as stopped:
+        findings.undecided.append(f"{case}: not decided, {stopped}")
+
+
+def _refute(case: _Case, question: Question, findings: _Findings) -> bool:
+    flow = find(question)
+    found = case.confirm(flow) if flow else None
+    if flow and not found:
+        findings.undecided.append(f"{case}: {flow} looks wrong, but the evaluator does not confirm it")
+    if found:
+        findings.counterexamples.append(found)
+    return found is not None
+
+
+def _most_lines(case: _Case, walker: Walker, numbers: Numbers) -> int:
+    for lines, histories in sorted(walker.logged.items(), reverse=True):
+        if any(find(case.question(history, numbers)) for history in histories):
+            return lines
+    return 1
+
+
+def _cases(comparison: Comparison) -> Iterator[_Case]:
+    for space, pairs in comparison.spaces():
+        terms = ((pair, specialise(pair.term, space.fixed)) for pair in pairs)
+        chosen = tuple((pair, term) for pair, term in terms if term is not False)
+        for direction, hook in _HOST_WALKS if space.host else _POD_WALKS:
+            if chosen:
+                yield _Case(comparison, space, chosen, direction, hook)
+
+
+def verify(sources: Inventory, generated: Iterable[Policy], *, most: int = 1) -> Proof:
+    """Prove or refute that the generated policies, applied beside or over the sources, only log what is denied.
+
+    Stops after `most` counterexamples. Raises SelectorError for a selector that Calico would not parse.
+    """
+    findings = _Findings([], [])
+    spaces: set[str] = set()
+    for case in _cases(Comparison(sources, tuple(generated))):
+        spaces.add(case.space.name)
+        _check(case, findings)
+        if len(findings.counterexamples) >= most:
+            break
+    found = findings
+    return Proof(tuple(found.counterexamples), tuple(found.undecided), found.lines, found.classes, len(spaces))
