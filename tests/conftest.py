@@ -1,0 +1,16 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Golden files are written by the tests that compare them, and read in the diff."""
+    parser.addoption("--rewrite-golden", action="store_true", help="write the golden files anew; read the diff")
+
+
+@pytest.fixture
+def rewrite_golden(pytestconfig: pytest.Config) -> bool:
+    """Is this run to write the golden files?"""
+    return bool(pytestconfig.getoption("--rewrite-golden"))
