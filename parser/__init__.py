@@ -9,13 +9,11 @@ __all__ = [
     "FIELDS",
     "REASONS",
     "Field",
-    "Frame",
     "Loss",
     "Options",
     "Other",
     "Outcome",
     "Packet",
     "Reject",
-    "frame",
     "parse",
 ]
