@@ -177,21 +177,28 @@ def first_line(error: BaseException) -> str:
     return text.split(" Error: ", 1)[-1].rstrip(".")
 
 
-# What DuckDB and SQLite say when another moment, more space or a remount would help.
-_TRANSIENT = ("database is locked", "conflict", "database table is locked", "busy")
-_PASSING = ("No space left", "disk is full", "database or disk is full", "readonly", "Read-only", "Permission denied")
+# What DuckDB and SQLite say while somebody else holds the catalog.
+_TRANSIENT = ("database is locked", "database table is locked", "conflict")
+# The statement itself is wrong: trying it again cannot help. All else (space, mounts, modes, locks) can change.
+_HOPELESS = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.NotImplementedException,
+    duckdb.OutOfRangeException,
+    duckdb.ParserException,
+    duckdb.TypeMismatchException,
+)
 
 
 def transient(error: BaseException) -> bool:
-    """True where the same statement may succeed within moments: somebody else holds the catalog."""
+    """True where the same statement may succeed within moments."""
     return any(sign in str(error) for sign in _TRANSIENT)
 
 
 def as_store_error(store: Store, error: duckdb.Error) -> StoreError:
     """DuckDB's error in one sentence; retryable where the world has to change, not the statement."""
-    passing = transient(error) or any(sign in str(error) for sign in _PASSING)
-    retryable = passing or isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException)
-    return StoreError(store.folder, first_line(error), retryable=retryable)
+    return StoreError(store.folder, first_line(error), retryable=not isinstance(error, _HOPELESS))
 
 
 @contextmanager

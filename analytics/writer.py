@@ -37,6 +37,7 @@ class Writer:
         """Create or open the store; raises StoreError (locked by whom, not a store, unwritable, newer schema, …)."""
         self._store = resolve(store)
         self._limits = engine.BULK if bulk else engine.FOLLOW
+        self._connection: duckdb.DuckDBPyConnection | None = None
         self._sequence = 0
         self._stamp = datetime.fromtimestamp(0, UTC)
         with private_files():
@@ -59,12 +60,14 @@ class Writer:
     def close(self) -> None:
         """Detach the store and let the next writer in."""
         with private_files():
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
         self._lock.release()
 
     def positions(self) -> list[Position]:
         """The newest position of each file, in the order of their first appearance."""
-        return read_positions(self._connection)
+        with private_files(), engine.translated(self._store):
+            return read_positions(self._live())
 
     def commit(self, commit: Commit) -> None:
         """Store everything in `commit`, or nothing; raises StoreError, `retryable` where trying again can help."""
@@ -91,14 +94,14 @@ class Writer:
         Raises StoreError; what was done so far stays done, and the next call goes on.
         """
         with private_files(), engine.translated(self._store):
-            maintain(self._connection, self._store, keep)
+            maintain(self._live(), self._store, keep)
 
     def _open(self) -> None:
-        self._connection = engine.open_writer(self._store, self._limits)
+        connection = self._live()
         with engine.translated(self._store):
-            schema.migrate(self._connection, self._store.folder)
-            self._cap = RejectCap.load(self._connection)
-            found = self._connection.execute("SELECT max(sequence), max(stored_at) FROM positions").fetchone()
+            schema.migrate(connection, self._store.folder)
+            self._cap = RejectCap.load(connection)
+            found = connection.execute("SELECT max(sequence), max(stored_at) FROM positions").fetchone()
         sequence, stamp = found or (None, None)
         self._sequence = sequence or 0
         self._stamp = (stamp or self._stamp).astimezone(UTC)
@@ -118,38 +121,43 @@ class Writer:
             time.sleep(_RETRY_EVERY_S)
 
     def _transaction(self, rows: dict[str, pl.DataFrame]) -> None:
-        self._connection.execute("BEGIN")
         try:
+            self._live().execute("BEGIN")
             for table, frame in rows.items():
                 self._insert(table, frame)
-            self._connection.execute("COMMIT")
+            self._live().execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
 
     def _insert(self, table: str, frame: pl.DataFrame) -> None:
-        self._connection.register("incoming", engine.ArrowStream(frame))
+        self._live().register("incoming", engine.ArrowStream(frame))
         try:
-            self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+            self._live().execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
         finally:
-            self._connection.unregister("incoming")
+            self._live().unregister("incoming")
 
     def _roll_back(self) -> None:
-        """End the failed transaction; where DuckDB has given itself up, open it anew."""
+        """End the failed transaction; where DuckDB has given itself up, let the next statement open it anew."""
         try:
-            self._connection.execute("ROLLBACK")
+            self._live().execute("ROLLBACK")
         except duckdb.TransactionException:
             return  # a failed COMMIT has already rolled back
         except duckdb.Error:
-            self._connection.close()
+            self._live().close()
+            self._connection = None
+
+    def _live(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
             self._connection = engine.open_writer(self._store, self._limits)
+        return self._connection
 
     def _landed(self, sequence: int | None) -> bool:
         """True where the commit that reported an error is in the store all the same."""
         if sequence is None:
             return False
         try:
-            found = self._connection.execute("SELECT max(sequence) FROM positions WHERE sequence >= ?", [sequence])
+            found = self._live().execute("SELECT max(sequence) FROM positions WHERE sequence >= ?", [sequence])
             return found.fetchone() == (sequence,)
         except duckdb.Error:
             return False

@@ -1,0 +1,218 @@
+"""The commands that ask a store: `top`, `packets`, `sql`, `status`, `export` and `schema`.
+
+Rule: standard output is data, standard error is narration; duckdb is imported when a command runs, not before.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from analytics.filters import Where, where
+from analytics.options import FORMATS, Problem, filter_options, local_zone, output_options, store_option
+
+if TYPE_CHECKING:
+    from analytics.queries import Answer, Cursor
+    from analytics.reader import Reader, Rows
+
+GROUPINGS = ("source", "destination", "port", "pair", "interface", "node", "policy")
+FOLLOW_EVERY_S = 1.0
+"""How often `packets -f` asks the store; the collector commits once a second."""
+
+
+@contextmanager
+def asking(store: str, filters: Mapping[str, Any], *, utc: bool) -> Iterator[tuple[Reader, Where, tzinfo]]:
+    """An open store, the condition for the filters given, and the zone for times."""
+    from analytics.reader import Reader
+
+    zone: tzinfo = UTC if utc else local_zone()
+    condition = where(filters, now=datetime.now(UTC), zone=zone)
+    with Reader(store, zone=getattr(zone, "key", "UTC")) as reader:
+        yield reader, condition, zone
+
+
+def show(rows: Rows, form: str, zone: tzinfo) -> None:
+    """Print an answer."""
+    from analytics.output import write
+
+    write(rows, form, sys.stdout, zone=zone)
+    sys.stdout.flush()
+
+
+def show_answer(answer: Answer, form: str, zone: tzinfo, more: str) -> None:
+    """Print an answer, and say on standard error where it was cut."""
+    show(answer.rows, form, zone)
+    if answer.cut:
+        click.echo(f"there are more; {more} shows them", err=True)
+
+
+@click.command()
+@store_option
+@click.option("--by", type=click.Choice(GROUPINGS), default="source", show_default=True, help="What to count by.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
+@output_options(*FORMATS)
+@filter_options
+def top(store: str, by: str, limit: int, output: str, utc: bool, **filters: Any) -> None:
+    """Who is denied most.
+
+    \b
+    denylog top --since 1h
+    denylog top --by port --from-ip 10.1.0.0/16
+    """
+    from analytics.queries import top as ask
+
+    with asking(store, filters, utc=utc) as (reader, condition, zone):
+        answer = ask(reader, by, condition, limit)
+    show_answer(answer, output, zone, "a larger --limit")
+
+
+@click.command()
+@store_option
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="The N newest packets (default 20).")
+@click.option("--first", type=click.IntRange(min=1), metavar="N", help="The N oldest packets.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with packets as they are stored.")
+@output_options(*FORMATS, "ecs")
+@filter_options
+def packets(
+    store: str, last: int | None, first: int | None, follow: bool, output: str, utc: bool, **filters: Any
+) -> None:
+    """Single denied packets, oldest of those shown first.
+
+    \b
+    denylog packets --last 50 --to-port 5432
+    denylog packets -f --direction egress -o jsonl
+    """
+    if first and (last or follow):
+        raise click.UsageError("--first goes with neither --last nor --follow")
+    from analytics.queries import newest, packets as ask
+
+    with asking(store, filters, utc=utc) as (reader, condition, zone):
+        upto = newest(reader)
+        answer = ask(reader, condition, first or last or 20, oldest_first=bool(first), upto=upto)
+        rows = answer.rows if first else reverse(answer.rows)
+        show(visible(rows, output), output, zone)
+        if follow:
+            watch(reader, condition, upto, output, zone)
+    if answer.cut and (first or last is None):
+        click.echo("there are more; --last N shows N packets, --since and the other filters choose", err=True)
+
+
+def reverse(rows: Rows) -> Rows:
+    """The rows in the opposite order."""
+    from analytics.reader import Rows
+
+    return Rows(rows.columns, rows.types, rows.rows[::-1])
+
+
+def visible(rows: Rows, output: str) -> Rows:
+    """What fits a terminal; all columns in any other form."""
+    from analytics.output import PACKET_COLUMNS
+    from analytics.reader import Rows
+
+    if output != "table":
+        return rows
+    places = [rows.columns.index(name) for name in PACKET_COLUMNS]
+    chosen = [tuple(row[place] for place in places) for row in rows.rows]
+    return Rows(PACKET_COLUMNS, tuple(rows.types[place] for place in places), chosen)
+
+
+def watch(reader: Reader, condition: Where, after: Cursor | None, output: str, zone: tzinfo) -> None:
+    """Print packets as they come into the store, until interrupted."""
+    from analytics.queries import packets_after
+
+    pause = threading.Event()
+    while True:
+        answer, after = packets_after(reader, condition, 1000, after)
+        if answer.rows.rows:
+            show(visible(answer.rows, output), output, zone)
+        if not answer.cut:
+            pause.wait(FOLLOW_EVERY_S)
+
+
+@click.command()
+@click.argument("query", required=False)
+@store_option
+@click.option("--attach", is_flag=True, help="Print the statement that opens the store in any DuckDB shell.")
+@click.option("--with", "files", multiple=True, metavar="PATH", help="A file or folder that the query may read too.")
+@output_options(*FORMATS)
+def sql(query: str | None, store: str, attach: bool, files: tuple[str, ...], output: str, utc: bool) -> None:
+    """Ask one SELECT; `denylog schema` names the tables and columns. It cannot change anything.
+
+    \b
+    denylog sql "SELECT source_ip, count(*) FROM denied GROUP BY ALL ORDER BY 2 DESC"
+    denylog sql --attach
+    """
+    from analytics.reader import Reader
+
+    if not query and not attach:
+        raise click.UsageError('a query is missing, for example: denylog sql "FROM denied LIMIT 5"')
+    zone: tzinfo = UTC if utc else local_zone()
+    with Reader(store, zone=getattr(zone, "key", "UTC"), files=files) as reader:
+        if attach:
+            click.echo(reader.attach_statement())
+        if query:
+            show(reader.rows(sys.stdin.read() if query == "-" else query), output, zone)
+
+
+@click.command()
+@store_option
+@output_options("table", "json")
+def status(store: str, output: str, utc: bool) -> None:
+    """How far each file was read, whether the accounts balance, what was rejected or lost.
+
+    \b
+    denylog status
+    denylog status -o json
+    """
+    from analytics.reader import Reader
+    from analytics.report import report, summary
+    from analytics.status import status as ask
+
+    zone: tzinfo = UTC if utc else local_zone()
+    with Reader(store) as reader:
+        found = ask(reader)
+    if output == "json":
+        click.echo(summary(found, zone))
+    else:
+        report(found, sys.stdout, zone)
+
+
+@click.command()
+@click.argument("target", metavar="FILE")
+@store_option
+@click.option("--format", "form", type=click.Choice(["duckdb", "parquet", "csv", "jsonl"]), help="Else by its ending.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@filter_options
+def export(target: str, store: str, form: str | None, force: bool, **filters: Any) -> None:
+    """Write packets to a file: .duckdb (all tables), .parquet, .csv or .jsonl.
+
+    \b
+    denylog export denied.duckdb
+    denylog export monday.parquet --since 2026-11-16 --until 2026-11-17
+    """
+    from analytics.export import export as write
+
+    condition = where(filters, now=datetime.now(UTC), zone=local_zone())
+    count = write(store, target, form, condition, force=force)
+    click.echo(f"{count:,} packets written to {target}", err=True)
+
+
+@click.command()
+def schema() -> None:
+    """The tables, views and columns of a store, in Markdown.
+
+    \b
+    denylog schema
+    """
+    from analytics.describe import schema_markdown
+
+    click.echo(schema_markdown(), nl=False)
+
+
+COMMANDS = (top, packets, sql, status, export, schema)

@@ -1,0 +1,116 @@
+"""What the commands share: exit codes, problems in one sentence, and the options that several of them have.
+
+Rule: nothing heavy is imported here; a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import IntEnum
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+
+from analytics.filters import FILTERS, duration
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_STORE = "/var/lib/denylog"
+FORMATS = ("table", "json", "jsonl", "csv", "dict")
+
+
+class Exit(IntEnum):
+    """What the exit code says."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    TRY_AGAIN = 3
+    INTERRUPTED = 130
+
+
+class Problem(click.ClickException):
+    """One sentence on standard error and an exit code."""
+
+    def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+    def show(self, file: Any = None) -> None:
+        """Say it."""
+        click.echo(f"denylog: {self.message}", err=True)
+
+
+class Zone(click.ParamType):
+    """A time zone: an IANA name, `utc` or `local`."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
+        """The zone that a text names."""
+        if isinstance(value, tzinfo):
+            return value
+        if value.lower() == "utc":
+            return UTC
+        try:
+            return local_zone() if value.lower() == "local" else ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            self.fail(f"{value!r} is no time zone; expected utc, local or a name such as Europe/Berlin", param, ctx)
+
+
+class Length(click.ParamType):
+    """A length of time: 30s, 5m, 1h30m, 7d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The length that a text names."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return duration(value)
+        except ValueError:
+            self.fail(f"{value!r} is no length of time; expected 30s, 5m, 1h30m or 7d", param, ctx)
+
+
+def local_zone() -> tzinfo:
+    """The zone of this machine, with its rules for summer time: TZ, else what /etc/localtime points to."""
+    name = os.environ.get("TZ", "").removeprefix(":") or os.path.realpath("/etc/localtime").rpartition("zoneinfo/")[2]
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return datetime.now().astimezone().tzinfo or UTC
+
+
+def store_option(command: Command) -> Command:
+    """`--store`, which every command that reads or writes rows has."""
+    return click.option(
+        "--store", metavar="FOLDER", envvar="DENYLOG_STORE", default=DEFAULT_STORE, show_default=True, show_envvar=True,
+        help="The folder that holds the rows.",
+    )(command)  # fmt: skip
+
+
+def output_options(*formats: str) -> Callable[[Command], Command]:
+    """`-o` and the zone in which times are shown; a table unless said otherwise."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option("--utc", is_flag=True, help="Show times in UTC, not in the zone of this machine.")(
+            command
+        )
+        kind = click.Choice(formats)
+        return click.option("-o", "--output", type=kind, default="table", show_default=True, help="Form.")(command)
+
+    return decorate
+
+
+def filter_options(command: Command) -> Command:
+    """Which packets are meant: one option for each filter of the store; `!` before a value turns it round."""
+    for entry in reversed(FILTERS):
+        flag = f"--{entry.flag}"
+        command = click.option(flag, entry.name, metavar=entry.metavar, multiple=entry.repeats, help=entry.help)(
+            command
+        )
+    return command
