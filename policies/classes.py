@@ -172,14 +172,20 @@ class Place:
 
 def _boundaries(entities: Sequence[EntityRule]) -> list[Address]:
     nets = [net for e in entities for net in (*e.nets, *e.not_nets)]
-    found = {ip_address(text) for text in _SAMPLE_OUTSIDE}
-    for net in nets:
-        found.add(net.network_address)
-        if int(net.broadcast_address) + 1 < 2**net.max_prefixlen:
-            found.add(net.broadcast_address + 1)
     samples = [ip_address(text) for text in _SAMPLE_OUTSIDE]
-    starts = sorted(found - set(samples), key=lambda a: (a.version, int(a)))
-    return [*samples, *starts]
+    found = {net.network_address for net in nets}
+    found |= {n.broadcast_address + 1 for n in nets if int(n.broadcast_address) + 1 < 2**n.max_prefixlen}
+    return [*samples, *sorted(found - set(samples), key=lambda address: (address.version, int(address)))]
+
+
+def address_classes(entities: Sequence[EntityRule]) -> list[Address]:
+    """One address for each way in which the nets of the rules can hold it, documentation addresses first."""
+    sides = [nets for entity in entities for nets in (entity.nets, entity.not_nets) if nets]
+    classes: dict[tuple[int, ...], Address] = {}
+    for address in _boundaries(entities):
+        inside = (any(address in net for net in nets) for nets in sides)
+        classes.setdefault((address.version, *inside), address)
+    return list(classes.values())
 
 
 def _service_name(match: ServiceMatch, scope: str | None) -> tuple[str, str]:
@@ -191,14 +197,9 @@ def _only_places(entity: EntityRule) -> EntityRule:
 
 
 def _places(pairs: Sequence[tuple[EntityRule, str | None]]) -> list[Place]:
-    """One address for each way in which the nets of the rules can hold it."""
-    entities = [entity for entity, _ in pairs]
     services = sorted({_service_name(e.services, scope) for e, scope in pairs if e.services})
-    classes: dict[tuple[int, ...], Address] = {}
-    for address in _boundaries(entities):
-        inside = (sum(address in n for n in nets) > 0 for e in entities for nets in (e.nets, e.not_nets))
-        classes.setdefault((address.version, *inside), address)
-    return [Place(address, chosen) for address in classes.values() for chosen in _subsets(services)]
+    addresses = address_classes([entity for entity, _ in pairs])
+    return [Place(address, chosen) for address in addresses for chosen in _subsets(services)]
 
 
 def _located(rule: Rule) -> Rule:

@@ -1,4 +1,4 @@
-"""Generated policies as text: YAML documents that both calicoctl and kubectl apply, or one JSON document.
+"""Generated policies as objects that both calicoctl and kubectl apply.
 
 Rule: fields stand in the order and spelling of the example in Calico's and IBM's guides (empty `source` and
 `destination` written out, the default tier not), and a namespace is written only where a source writes one.
@@ -6,14 +6,11 @@ Rule: fields stand in the order and spelling of the example in Calico's and IBM'
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-
-import yaml
+from collections.abc import Mapping, Sequence
 
 from policies.generate import LogPolicy
 from policies.model import Direction, Policy, Rule
-from policies.render import Data, documents, policy_object, rule_object
+from policies.render import Data, policy_object, rule_object
 
 
 def _rule(rule: Rule) -> Data:
@@ -42,15 +39,3 @@ def log_object(made: LogPolicy) -> Data:
     if made.policy.namespace == "default" and not _names_namespace(made.sources):
         del data["metadata"]["namespace"]
     return data
-
-
-def as_json(objects: Iterable[Data]) -> str:
-    """The bare object where there is one, else a `v1 List`."""
-    return json.dumps(documents(objects), indent=2) + "\n"
-
-
-def as_yaml(objects: Iterable[Data]) -> str:
-    """One document for each object, separated by `---`."""
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    texts = [yaml.dump(each, Dumper=dumper, sort_keys=False, width=2**16, allow_unicode=True) for each in objects]
-    return "---\n".join(texts)

@@ -1,0 +1,186 @@
+"""Who can reach a port, and what a changed set of policies would do to given flows: pure functions over an inventory.
+
+Rule: every answer is a verdict of `policies.evaluate`. Pods are asked one by one; addresses outside the cluster by one
+address for each piece into which the nets of the policies cut them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from policies.classes import address_classes
+from policies.errors import PolicyError, Problem
+from policies.evaluate import Ruleset, Verdict, evaluate
+from policies.flow import PORT_PROTOCOLS, Directory, Flow, Party, Target, flow_to, parse_target, protocol_number
+from policies.model import Inventory, Place, Service
+
+
+def targets(directory: Directory, target: Target) -> list[tuple[Party, Target]]:
+    """The parties behind `PODorSERVICE:PORT`: the pod or address itself, or a Service's pods with their own port.
+
+    Raises PolicyError where there is neither.
+    """
+    try:
+        return [(directory.find(target.who), target)]
+    except PolicyError:
+        service = _service(directory.inventory, target.who)
+        if service is None:
+            raise
+        return list(_backends(directory, service, target))
+
+
+def _service(inventory: Inventory, text: str) -> Service | None:
+    namespace, _, name = text.rpartition("/")
+    found = [s for s in inventory.services if s.name == name and namespace in ("", s.namespace)]
+    return found[0] if len(found) == 1 else None
+
+
+def _backends(directory: Directory, service: Service, target: Target) -> Iterator[tuple[Party, Target]]:
+    for party in directory.parties():
+        for place in party.services:
+            wanted = [p for p in service.ports if p.port == target.number and protocol_number(p.protocol)]
+            if (place.namespace, place.name) != (service.namespace, service.name):
+                continue
+            for port in wanted:
+                number = _target_number(party, port.target, port.port)
+                yield party, Target(target.who, protocol_number(port.protocol) or 6, number)
+
+
+def _target_number(party: Party, target: int | str, otherwise: int) -> int:
+    if isinstance(target, int):
+        return target
+    return next((port.port for port in party.ports if port.name == target), otherwise)
+
+
+def _outsiders(directory: Directory) -> list[Party]:
+    rules = (r for p in directory.inventory.policies for r in (*p.ingress, *p.egress))
+    entities = [entity for rule in rules for entity in (rule.source, rule.destination)]
+    pieces = (directory.at(address) for address in address_classes(entities))
+    return [party for party in pieces if party.endpoint is None]
+
+
+def who_can(inventory: Inventory, target: Target) -> list[Verdict]:
+    """One verdict for each pod and each kind of outside address, against everything the target stands for.
+
+    Raises PolicyError for a target that the inventory does not know.
+    """
+    directory, ruleset = Directory(inventory), Ruleset.of(inventory)
+    found = []
+    for party, port in targets(directory, target):
+        version = party.address.version if party.address else 4
+        sources = [each for each in directory.parties() if each.name != party.name]
+        outside = [each for each in _outsiders(directory) if each.address and each.address.version == version]
+        found += [evaluate(flow_to(source, party, port), ruleset) for source in (*sources, *outside)]
+    return found
+
+
+# -- flows as JSON lines ---------------------------------------------------------------------------------------------
+
+
+def _problem(number: int, message: str, advice: str) -> PolicyError:
+    return PolicyError([Problem("flow", Place("flows", number), "", message, advice)])
+
+
+def _number(fields: dict[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _party(directory: Directory, text: str) -> Party:
+    try:
+        return directory.at(ip_address(text))
+    except ValueError:
+        return directory.find(text)
+
+
+def _flow(fields: dict[str, Any], directory: Directory) -> Flow:
+    if "from" in fields and "to" in fields:
+        target = parse_target(str(fields["to"]))
+        return flow_to(_party(directory, str(fields["from"])), _party(directory, target.who), target)
+    protocol = protocol_number(str(fields["protocol"]))
+    if protocol is None:
+        raise ValueError(fields["protocol"])
+    source, destination = (_party(directory, str(fields[name])) for name in ("source_ip", "destination_ip"))
+    port = _number(fields, "destination_port")
+    if protocol in PORT_PROTOCOLS and port is None:
+        raise KeyError("destination_port")
+    kind = (_number(fields, "icmp_type"), _number(fields, "icmp_code"))
+    return Flow(source, destination, protocol, port, _number(fields, "source_port"), *kind)
+
+
+def read_flows(text: str, directory: Directory) -> list[Flow]:
+    """Flows from JSON lines, one object each, with the names of stored packets or with `from` and `to`.
+
+    `source_ip`, `destination_ip`, `protocol`, `destination_port` (and `icmp_type`), as `denylog query -o jsonl` prints
+    them; or `{"from": "web/client", "to": "web/server:80/tcp"}`. Raises PolicyError.
+    """
+    flows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            flows.append(_flow(json.loads(line), directory))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            advice = 'write {"source_ip": "…", "destination_ip": "…", "protocol": "tcp", "destination_port": 80}'
+            raise _problem(number, f"no flow: {error}", advice) from error
+    return flows
+
+
+# -- what if ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One flow under the old and the new policies."""
+
+    before: Verdict
+    after: Verdict
+
+    @property
+    def kind(self) -> str:
+        """`opened`, `closed`, `still allowed` or `still denied`."""
+        if self.before.allowed != self.after.allowed:
+            return "opened" if self.after.allowed else "closed"
+        return "still allowed" if self.after.allowed else "still denied"
+
+
+def compare(flows: Iterable[Flow], before: Inventory, after: Inventory) -> list[Change]:
+    """Each flow under both sets; the flows' parties come from one inventory with the pods of both."""
+    old, new = Ruleset.of(before), Ruleset.of(after)
+    return [Change(evaluate(flow, old), evaluate(flow, new)) for flow in flows]
+
+
+def _key(flow: Flow) -> tuple[str, str, int, int | None, int | None]:
+    return (flow.source.name, flow.destination.name, flow.protocol, flow.destination_port, flow.icmp_type)
+
+
+def neighbours(flows: Sequence[Flow], directory: Directory) -> list[Flow]:
+    """Every other flow between the same kinds of ends: any pod or outside address to any pod, at the same ports."""
+    pods, outside = directory.parties(), _outsiders(directory)
+    asked = {_key(flow) for flow in flows}
+    ports = dict.fromkeys((f.protocol, f.destination_port, f.icmp_type) for f in flows)
+    ends = {flow.source.name: flow.source for flow in flows} | {f.destination.name: f.destination for f in flows}
+    parties = {each.name: each for each in (*pods, *ends.values(), *outside)}
+    made = (
+        Flow(source, target, protocol, port, icmp_type=kind)
+        for protocol, port, kind in ports
+        for source in parties.values()
+        for target in parties.values()
+        if source.name != target.name and (source.endpoint or target.endpoint) and _one_family(source, target)
+    )
+    return [flow for flow in made if _key(flow) not in asked]
+
+
+def _one_family(source: Party, target: Party) -> bool:
+    versions = {party.address.version for party in (source, target) if party.address}
+    return len(versions) < 2
+
+
+def what_if(flows: Sequence[Flow], before: Inventory, after: Inventory) -> tuple[list[Change], list[Change]]:
+    """What the new policies change: for the flows themselves, and for their neighbours (only those that change)."""
+    around = compare(neighbours(flows, Directory(after)), before, after)
+    return compare(flows, before, after), [each for each in around if each.kind in ("opened", "closed")]
