@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analytics.filters import Where, where
-from analytics.options import FORMATS, Problem, filter_options, local_zone, output_options, store_option
+from analytics.options import FORMATS, filter_options, local_zone, output_options, store_option
 
 if TYPE_CHECKING:
     from analytics.queries import Answer, Cursor
@@ -90,7 +90,8 @@ def packets(
     """
     if first and (last or follow):
         raise click.UsageError("--first goes with neither --last nor --follow")
-    from analytics.queries import newest, packets as ask
+    from analytics.queries import newest
+    from analytics.queries import packets as ask
 
     with asking(store, filters, utc=utc) as (reader, condition, zone):
         upto = newest(reader)

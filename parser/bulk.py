@@ -172,9 +172,11 @@ def _row(packet: Packet) -> dict[str, Any]:
 def _multiline(data: bytes, options: Options, anchor: datetime, final: bool) -> Batch:
     """A chunk of a format whose records have several lines; all but one line of a record are not ours."""
     lines = _Lines(data, options, anchor)
+    words = re.compile(_words(options).encode())
     consumed = 0
     for start, end in records(data, final):
-        lines.judge(start, end)
+        if words.search(data, start, end):
+            lines.judge(start, end)
         consumed = end
     text = data[:consumed]
     count = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
