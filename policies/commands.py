@@ -1,48 +1,20 @@
 """The `denylog policies` commands: names, options and help; what they do is in `policies.actions` and its neighbours.
 
-Rule: nothing heavy is imported before a command runs, so that `--help` answers at once. Standard output is data,
-standard error is narration. Exit codes: 0 ok, 1 findings, 2 bad usage or input.
+Rule: nothing heavy is imported before a command runs, so that `--help` answers at once. The commands about Log policies
+and verdicts are in `policies.log_commands`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import click
 
-if TYPE_CHECKING:
-    from policies.actions import Result
-
-SOURCES = click.argument("sources", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
-BAD_INPUT = 2
-
-
-def output(*choices: str, default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The `-o` option with these choices."""
-    kind = click.Choice(choices)
-    return click.option("-o", "--output", type=kind, default=default, show_default=True, help="Form of the output.")
-
-
-def finish(run: Callable[[], Result]) -> None:
-    """Run, print and exit; input that cannot be used is one sentence a problem on standard error and exit code 2."""
-    from policies.errors import PolicyError
-
-    try:
-        result = run()
-    except PolicyError as error:
-        click.echo(str(error), err=True)
-        sys.exit(BAD_INPUT)
-    for note in result.notes:
-        click.echo(note, err=True)
-    click.echo(result.text, nl=False)
-    sys.exit(result.exit)
+from policies import log_commands
+from policies.console import SOURCES, finish, output
 
 
 @click.group()
 def policies() -> None:
-    """Read, check and convert network policies, without a cluster.
+    """Read, check, log and explain network policies, without a cluster.
 
     Every command takes files, folders (all .yaml, .yml and .json below them) or '-' for standard input: what you apply
     with kubectl or calicoctl, or what they print with '-o yaml'. Kubernetes and Calico policies may be mixed with the
@@ -54,6 +26,18 @@ def policies() -> None:
       denylog policies lint cluster.yaml        what does not do what it seems to
       denylog policies validate policy.yaml     would Calico accept it?
       denylog policies convert policy.yaml      what Calico makes of a Kubernetes policy
+
+    \b
+    Log what is denied, and nothing else:
+      denylog policies generate cluster.yaml > log.yaml    Log policies, proved before they are printed
+      denylog policies verify cluster.yaml log.yaml        the proof again, whenever something changed
+      kubectl apply -f log.yaml                            or: calicoctl apply -f log.yaml
+
+    \b
+    Understand a denied packet, and allow it:
+      denylog policies explain --from web/client --to web/server:80/tcp cluster.yaml
+      denylog policies who-can web/server:80 cluster.yaml
+      denylog policies allow --from web/client --to web/server:80/tcp cluster.yaml
 
     Exit codes: 0 ok, 1 findings, 2 bad usage or input.
     """
@@ -162,3 +146,7 @@ def canonical(expression: str) -> None:
     from policies.actions import selector_canonical
 
     finish(lambda: selector_canonical(expression))
+
+
+for _command in log_commands.COMMANDS:
+    policies.add_command(_command)

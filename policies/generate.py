@@ -211,6 +211,8 @@ def _companions(tier: Tier, policies: Sequence[Policy], order: float) -> Iterato
         closed = tier.default_action is Action.DENY and in_hook(policy, Hook.NORMAL)
         if closed and policy_key(policy) > (order, ""):
             continue  # what reaches it was logged at the end-of-tier order already
+        if not has_rule(policy, Action.DENY):
+            continue
         made = companion(policy, places_before(policy, policies))
         if made:
             yield LogPolicy(replace(made.policy, labels=MANAGED_BY), (policy,), made.how)

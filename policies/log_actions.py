@@ -1,0 +1,170 @@
+"""What the commands about Log policies and verdicts do: from sources to text and an exit code.
+
+Rule: a source that cannot be read ends the command, since a proof or a verdict about the rest would mislead. Nothing is
+printed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from policies.actions import Exit, Result
+from policies.allow import Proposal, allow
+from policies.emit import log_object
+from policies.errors import PolicyError, Problem
+from policies.evaluate import Ruleset, Verdict, evaluate
+from policies.explain import as_data, as_dot, as_text
+from policies.felix import advise
+from policies.flow import Directory, Flow, flow_to, parse_target
+from policies.generate import Options, Plan, generate
+from policies.load import load, read_text
+from policies.model import Inventory, Place
+from policies.output import as_json, as_yaml
+from policies.reach import Change, read_flows, what_if, who_can
+from policies.verify import verify
+
+
+def inventory_of(sources: Iterable[str]) -> Inventory:
+    """Everything the sources hold. Raises PolicyError with every problem where something cannot be read."""
+    loaded = load(sources)
+    if loaded.problems:
+        raise PolicyError(loaded.problems)
+    return loaded.inventory
+
+
+def _with_policies(sources: Sequence[str]) -> Inventory:
+    inventory = inventory_of(sources)
+    if not inventory.policies:
+        place = Place(", ".join(sources))
+        raise PolicyError([Problem("no-policies", place, "", "no network policy here", "name files that hold some")])
+    return inventory
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _told(plan: Plan) -> tuple[str, ...]:
+    rows = [("LOG POLICY", "LOGS WHAT THESE DENY", "HOW")]
+    for made in plan.made:
+        where = f"{made.policy.namespace}/" if made.policy.namespace else ""
+        names = ", ".join(map(str, made.sources[:3])) + (
+            f" and {len(made.sources) - 3} more" if made.sources[3:] else ""
+        )
+        rows.append((f"{where}{made.policy.name}", names, made.how))
+    table = _table(rows) if plan.made else ["no policy denies anything: no Log policy is needed"]
+    return (*table, *(f"note: {note}" for note in plan.notes), str(plan.proof))
+
+
+_EBPF = (
+    "refused: the eBPF data plane writes Log actions to the trace pipe of the kernel, in another format and not to its "
+    "log; read them with 'bpftool prog tracelog', or use the iptables or nftables data plane"
+)
+
+
+def generate_sources(sources: Sequence[str], output: str, options: Options, dataplane: str) -> Result:
+    """Log policies with a table of what each is for; nothing but the reasons where they cannot be exact."""
+    if dataplane == "ebpf":
+        return Result("", (_EBPF,), Exit.FINDINGS)
+    plan = generate(_with_policies(sources), options)
+    if plan.refusals:
+        return Result("", (*(f"refused: {reason}" for reason in plan.refusals), *plan.notes), Exit.FINDINGS)
+    write = as_json if output == "json" else as_yaml
+    return Result(write(map(log_object, plan.made)), _told(plan))
+
+
+def verify_sources(sources: str, generated: str) -> Result:
+    """The proof, or counterexamples."""
+    proof = verify(_with_policies([sources]), inventory_of([generated]).policies, most=3)
+    return Result(f"{proof}\n", (), Exit.OK if proof.holds else Exit.FINDINGS)
+
+
+def _flow(directory: Directory, source: str, target: str) -> Flow:
+    wanted = parse_target(target)
+    return flow_to(directory.find(source), directory.find(wanted.who), wanted)
+
+
+def _as_json(verdict: Verdict) -> str:
+    return json.dumps(as_data(verdict), indent=2) + "\n"
+
+
+_SPELLINGS = {"text": as_text, "dot": as_dot, "json": _as_json}
+
+
+def explain_sources(sources: Sequence[str], source: str, target: str, output: str) -> Result:
+    """The walk of one flow."""
+    inventory = inventory_of(sources)
+    verdict = evaluate(_flow(Directory(inventory), source, target), Ruleset.of(inventory))
+    return Result(_SPELLINGS[output](verdict))
+
+
+def _reach_row(verdict: Verdict) -> tuple[str, str, str, str]:
+    flow = verdict.flow
+    answer = "allowed" if verdict.allowed else "denied"
+    return (answer, flow.source.name, f"{flow.destination.name} {flow.service}", verdict.why)
+
+
+def who_can_sources(sources: Sequence[str], target: str, output: str) -> Result:
+    """Every pod and kind of outside address, with whether it can reach the target."""
+    verdicts = who_can(inventory_of(sources), parse_target(target))
+    rows = sorted(map(_reach_row, verdicts))
+    if output == "json":
+        names = ("verdict", "source", "destination", "why")
+        return Result(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2) + "\n")
+    return Result("\n".join(_table([("VERDICT", "FROM", "TO", "WHY"), *rows])) + "\n")
+
+
+def _flows_text(flows: str, sources: Sequence[str]) -> str:
+    if flows == "-" and "-" in sources:
+        sentence = "standard input cannot hold the policies and the flows"
+        raise PolicyError([Problem("stdin", Place("-"), "", sentence, "name a file for one of them")])
+    return read_text(flows)
+
+
+def _change_row(change: Change, beside: str) -> tuple[str, str, str]:
+    return (change.kind + beside, str(change.after.flow), change.after.why)
+
+
+def what_if_sources(sources: Sequence[str], current: Sequence[str], flows: str) -> Result:
+    """What a changed set of policies would do to flows, and what else it opens or closes."""
+    after, before = inventory_of(sources), inventory_of(current)
+    merged = _pods_of_both(before, after)
+    given = read_flows(_flows_text(flows, (*sources, *current)), Directory(merged))
+    changes, beside = what_if(given, before, merged)
+    rows = [_change_row(change, "") for change in changes] + sorted(_change_row(c, " beside") for c in beside)
+    return Result("\n".join(_table([("CHANGE", "FLOW", "WHY"), *rows])) + "\n")
+
+
+def _pods_of_both(before: Inventory, after: Inventory) -> Inventory:
+    """The changed policies over every object that either side knows; a changed set need not repeat the pods."""
+    kinds = ("pods", "host_endpoints", "network_sets", "namespaces", "service_accounts", "services", "tiers")
+    both = {kind: tuple(dict.fromkeys((*getattr(after, kind), *getattr(before, kind)))) for kind in kinds}
+    return replace(after, **both)
+
+
+def _proposal_notes(proposal: Proposal) -> list[str]:
+    notes = [f"{change.kind}: {change.after.flow}" for change in proposal.changes]
+    notes += [f"{change.kind} beside: {change.after.flow} (same labels as a chosen pod)" for change in proposal.beside]
+    return [*notes, *(f"refused: {refused}" for refused in proposal.refused)]
+
+
+def allow_sources(
+    sources: Sequence[str], ends: tuple[str, str] | None, flows: str, *, calico: bool, output: str
+) -> Result:
+    """Policies that would allow the flows, with the difference that they make."""
+    inventory = inventory_of(sources)
+    directory = Directory(inventory)
+    given = [_flow(directory, *ends)] if ends else read_flows(_flows_text(flows, sources), directory)
+    proposal = allow(given, inventory, calico=calico)
+    write = as_json if output == "json" else as_yaml
+    text = write(proposal.objects) if proposal.objects else ""
+    return Result(text, tuple(_proposal_notes(proposal)), Exit.FINDINGS if proposal.refused else Exit.OK)
+
+
+def felix_patch(version: str, rate: str | None) -> Result:
+    """The FelixConfiguration patch for a release."""
+    advice = advise(version, rate)
+    return Result(json.dumps(advice.patch) + "\n", advice.notes)

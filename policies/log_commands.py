@@ -1,0 +1,192 @@
+"""The `denylog policies` commands about Log policies and verdicts; `policies.commands` puts them into its group.
+
+Rule: nothing heavy is imported before a command runs; what they do is in `policies.log_actions`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from policies.console import SOURCES, finish, output
+
+_FLOWS = click.option(
+    "--flows",
+    default="-",
+    show_default=True,
+    metavar="FILE|-",
+    help="Flows as JSON lines: source_ip, destination_ip, protocol, destination_port; or from and to.",
+)
+
+
+def _order(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
+    if value == "auto":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'auto'") from None
+
+
+@click.command()
+@SOURCES
+@output("yaml", "json", default="yaml")
+@click.option("--per-policy", is_flag=True, help="One Log policy for each policy, so that a log line names its policy.")
+@click.option("--name", help="Name of the Log policy, or start of the names.  [default: log-denied-packets]")
+@click.option("--order", default="3000", show_default=True, callback=_order, metavar="NUMBER|auto", help="Its order.")
+@click.option(
+    "--dataplane",
+    type=click.Choice(["iptables", "nftables", "ebpf"]),
+    default="iptables",
+    show_default=True,
+    help="Calico's data plane in the cluster.",
+)
+def generate(
+    sources: tuple[str, ...], output: str, per_policy: bool, name: str | None, order: float | None, dataplane: str
+) -> None:
+    """Log policies that make the kernel write exactly the packets that these policies deny.
+
+    Give it ALL policies of the cluster: the proof is about what it sees. It is proved that no verdict changes and that
+    a packet is logged if and only if a policy denies it; where that cannot be, nothing is printed, the reason is given
+    and the exit code is 1. Standard error has a table of what each Log policy is for, and the proof.
+
+    By default the policies of one namespace share one Log policy for each direction, so a denied packet makes one line.
+    With --per-policy each gets its own, with a short name that Calico 3.32 can print in the line; a pod under several
+    policies then makes several lines. A policy with Deny rules gets a Log policy just before it. An order of 'auto'
+    comes after every policy that allows.
+
+    \b
+    Example:
+      kubectl get networkpolicies -A -o yaml | denylog policies generate - > log.yaml
+      kubectl apply -f log.yaml
+    """
+    from policies.generate import Options
+    from policies.log_actions import generate_sources
+
+    finish(lambda: generate_sources(sources, output, Options(name, order, per_policy), dataplane))
+
+
+@click.command()
+@click.argument("sources")
+@click.argument("generated")
+def verify(sources: str, generated: str) -> None:
+    """Prove that GENERATED, applied beside SOURCES, only logs what SOURCES deny.
+
+    The proof is over every endpoint, peer, protocol and port that the policies can tell apart, not over samples. Exit
+    code 0: proved. 1: not so, with a packet for which it fails. 2: the input cannot be read.
+
+    \b
+    Example:
+      denylog policies verify cluster.yaml log.yaml
+    """
+    from policies.log_actions import verify_sources
+
+    finish(lambda: verify_sources(sources, generated))
+
+
+@click.command()
+@SOURCES
+@click.option("--from", "source", required=True, metavar="PODorIP", help="Who sends: namespace/pod, pod or address.")
+@click.option("--to", "target", required=True, metavar="PODorIP:PORT/PROTO", help="Where to; for ICMP POD/icmp.")
+@output("text", "json", "dot", default="text")
+def explain(sources: tuple[str, ...], source: str, target: str, output: str) -> None:
+    """Why a flow is allowed or denied: every tier, policy and rule that was looked at.
+
+    Both ends are walked as Calico does, egress before ingress. For each rule that does not match, the first field that
+    fails is named. The files have to hold the pods (and namespaces) that are named, besides the policies.
+
+    \b
+    Example:
+      kubectl get networkpolicies,pods,namespaces -A -o yaml > cluster.yaml
+      denylog policies explain --from web/client --to web/server:80/tcp cluster.yaml
+      denylog policies explain --from 192.0.2.7 --to '[2001:db8::1]:53/udp' cluster.yaml -o dot | dot -Tsvg > why.svg
+    """
+    from policies.log_actions import explain_sources
+
+    finish(lambda: explain_sources(sources, source, target, output))
+
+
+@click.command("who-can")
+@click.argument("target", metavar="PODorSERVICE:PORT[/PROTO]")
+@SOURCES
+@output("text", "json", default="text")
+def who_can(target: str, sources: tuple[str, ...], output: str) -> None:
+    """Who can reach a port: every pod, and every kind of outside address that the policies tell apart.
+
+    A Service stands for its pods, each at the port that the Service sends to.
+
+    \b
+    Example:
+      denylog policies who-can web/server:80 cluster.yaml
+    """
+    from policies.log_actions import who_can_sources
+
+    finish(lambda: who_can_sources(sources, target, output))
+
+
+@click.command("what-if")
+@SOURCES
+@click.option(
+    "--current", multiple=True, required=True, metavar="FILE", help="The policies as they are, with the pods."
+)
+@_FLOWS
+def what_if(sources: tuple[str, ...], current: tuple[str, ...], flows: str) -> None:
+    """What a changed set of policies would do to flows that were denied.
+
+    FILES are the policies as they would be, all of them. Says which flows they open, which stay denied and by what, and
+    what else they open or close at the same ports between the pods that are known ("beside").
+
+    \b
+    Example:
+      denylog policies what-if new.yaml --current cluster.yaml --flows denied.jsonl
+    """
+    from policies.log_actions import what_if_sources
+
+    finish(lambda: what_if_sources(sources, current, flows))
+
+
+@click.command()
+@SOURCES
+@click.option("--from", "source", metavar="PODorIP", help="Who sends, for a single flow.")
+@click.option("--to", "target", metavar="PODorIP:PORT/PROTO", help="Where to, for a single flow.")
+@_FLOWS
+@click.option("--calico", is_flag=True, help="Write Calico policies: they also allow ICMP and what a Deny rule drops.")
+@output("yaml", "json", default="yaml")
+def allow(
+    sources: tuple[str, ...], source: str | None, target: str | None, flows: str, calico: bool, output: str
+) -> None:
+    """The smallest policy that would allow denied flows, checked before it is printed.
+
+    Pods are named by their workload's labels, in their namespace; only what is no pod is named by address. Standard
+    error lists what the policy changes: the flows, and flows of other pods that carry the same labels. A flow that
+    cannot be allowed this way is refused with the reason, and the exit code is 1.
+
+    \b
+    Example:
+      denylog policies allow --from web/client --to web/server:80/tcp cluster.yaml
+      denylog policies allow --flows denied.jsonl cluster.yaml > allow.yaml
+    """
+    from policies.log_actions import allow_sources
+
+    if (source is None) != (target is None):
+        raise click.UsageError("--from and --to go together")
+    ends = (source, target) if source is not None and target is not None else None
+    finish(lambda: allow_sources(sources, ends, flows, calico=calico, output=output))
+
+
+@click.command()
+@click.option("--calico", "version", required=True, metavar="RELEASE", help="Calico's release, such as 3.31.4.")
+@click.option("--rate-limit", "rate", metavar="N/UNIT", help="Most lines for each rule and node, such as 100/minute.")
+def felix(version: str, rate: str | None) -> None:
+    """The FelixConfiguration patch that names the policy in each line, where the release can.
+
+    \b
+    Example:
+      kubectl patch felixconfiguration default --type merge -p "$(denylog policies felix --calico 3.32.1)"
+    """
+    from policies.log_actions import felix_patch
+
+    finish(lambda: felix_patch(version, rate))
+
+
+COMMANDS: tuple[click.Command, ...] = (generate, verify, explain, who_can, what_if, allow, felix)
+"""The commands, in the order in which one meets them."""
