@@ -260,16 +260,16 @@ def where(chosen: Mapping[str, str | Sequence[str] | None], *, now: datetime, zo
 
 
 def _all_values(entry: Filter, values: list[str], context: Context) -> str:
-    wanted = [_condition(entry, value, context) for value in values if not value.startswith("!")]
-    unwanted = [_condition(entry, value[1:], context) for value in values if value.startswith("!")]
+    found = [(value.startswith("!"), _condition(entry, value, context)) for value in values]
+    wanted = [condition for negated, condition in found if not negated]
     parts = [f"({' OR '.join(wanted)})"] if wanted else []
     # A packet without the field is not one with the value: null counts as "does not hold".
-    parts += [f"NOT coalesce({condition}, false)" for condition in unwanted]
+    parts += [f"NOT coalesce({condition}, false)" for negated, condition in found if negated]
     return " AND ".join(parts)
 
 
 def _condition(entry: Filter, value: str, context: Context) -> str:
     try:
-        return f"({entry.condition(value.strip(), context)})"
+        return f"({entry.condition(value.removeprefix('!').strip(), context)})"
     except _Unusable as error:
         raise FilterError(entry.flag, value, str(error)) from None

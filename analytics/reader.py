@@ -6,6 +6,7 @@ Rule: a reader takes no lock and writes nothing, not even beside the store; SQL 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -84,7 +85,11 @@ class Reader:
 
     def pandas(self, sql: str, parameters: Mapping[str, object] = {}) -> pd.DataFrame:
         """The answer as a pandas frame; raises as `rows` does."""
-        return self._translate(sql, self._run(sql, parameters).df)
+        cursor = self._run(sql, parameters)
+        with warnings.catch_warnings():
+            # DuckDB 1.5 moves times to their zone with a keyword of pandas that pandas 3 deprecates.
+            warnings.filterwarnings("ignore", message="The inplace keyword")
+            return self._translate(sql, cursor.df)
 
     def polars(self, sql: str, parameters: Mapping[str, object] = {}) -> pl.DataFrame:
         """The answer as a Polars frame, handed over through Arrow; raises as `rows` does."""

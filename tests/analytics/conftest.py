@@ -68,19 +68,19 @@ def make_commit(rows: Iterable[dict[str, Any]], **position: Any) -> Commit:
     return Commit(packets=(frame,), positions=(make_position(**{"lines": frame.height, **position}),))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def frame() -> Callable[[Iterable[dict[str, Any]]], pl.DataFrame]:
     """`make_frame`."""
     return make_frame
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def position() -> Callable[..., Position]:
     """`make_position`."""
     return make_position
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def commit() -> Callable[..., Commit]:
     """`make_commit`."""
     return make_commit
