@@ -1,8 +1,8 @@
 """The line that Calico's eBPF data plane leaves in the kernel's trace pipe for a rule with action Log.
 
 Rule: only a denial is a packet; an allowed one is somebody else's line. There is no prefix, and no more than the
-5-tuple. Source: felix/bpf-gpl/skb.h (skb_log): "<interface>-I|E|X: policy ALLOWED|DENIED  proto n src A:p dest B:q", I at
-a workload's ingress, E at its egress, X at the host's XDP hook.
+5-tuple. Source: felix/bpf-gpl/skb.h (skb_log): "<interface>-I|E|X: policy ALLOWED|DENIED  proto n src A:p dest B:q",
+I at a workload's ingress, E at its egress, X at the host's XDP hook.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def trace_fields(message: str) -> dict[str, Any] | None:
         return {}
     protocol = PROTOCOLS.get(number, str(number))
     return {
-        "in_interface" if match["hook"] != "I" else "out_interface": match["interface"],
+        "in_interface": match["interface"] if match["hook"] != "I" else None,
+        "out_interface": match["interface"] if match["hook"] == "I" else None,
         "ip_version": source.version,
         "source_ip": source.compressed,
         "destination_ip": destination.compressed,

@@ -1,7 +1,7 @@
 """The reference grammar: everything the kernel's netfilter loggers print from `IN=` on, in pyparsing.
 
 Rule: the order of tokens is the kernel's, every token has its base and range, and nothing is skipped; a text that
-leaves the grammar is an error with its place. One that ends too early gives the fields that are certain, and `truncated`.
+leaves the grammar is an error with its place. One that ends too early gives what is certain, and `truncated`.
 Sources: net/netfilter/nf_log_syslog.c (nf_log_dump_packet_common, dump_mac_header, dump_ipv4_packet, dump_ipv6_packet,
 dump_arp_packet, nf_log_dump_tcp_header, nf_log_dump_udp_header), its forerunners ipt_LOG.c and ip6t_LOG.c.
 """
@@ -42,14 +42,19 @@ def read(body: str) -> dict[str, Any]:
 
     Raises GrammarError where the text is neither a record nor the beginning of one.
     """
+    errors: list[pp.ParseBaseException] = []
     try:
-        return _fields(_whole().parse_string(body if body.endswith(" ") else body + " "))
-    except pp.ParseBaseException as whole:
-        try:
-            return {**_fields(_cut().parse_string(body)), "truncated": True}
-        except pp.ParseBaseException as cut:
-            worst = max(whole, cut, key=lambda error: error.loc)
-            raise GrammarError(min(worst.loc, len(body)), _expectation(worst)) from None
+        fields = _fields(_whole().parse_string(body if body.endswith(" ") else body + " "))
+        if not _breaks_off(fields):
+            return fields
+    except pp.ParseBaseException as error:
+        errors.append(error)
+    try:
+        return {**_fields(_cut().parse_string(body)), "truncated": True}
+    except pp.ParseBaseException as error:
+        errors.append(error)
+    furthest = max(errors, key=lambda error: error.loc)
+    raise GrammarError(min(furthest.loc, len(body)), _expectation(furthest))
 
 
 def _expectation(error: pp.ParseBaseException) -> str:
@@ -84,7 +89,7 @@ def _fields(pairs: Iterable[Pair]) -> dict[str, Any]:
 
 
 def _join(fields: dict[str, Any]) -> None:
-    """TOS= and PREC= are one octet; a SIT device's MAC= holds no Ethernet header; a lost quotation means a cut line."""
+    """TOS= and PREC= are one octet; the MAC= of a SIT device holds no Ethernet header."""
     low, high = fields.pop("tos_bits", None), fields.pop("precedence_bits", None)
     if low is not None and high is not None:
         fields["tos"] = low | high
@@ -93,8 +98,6 @@ def _join(fields: dict[str, Any]) -> None:
         fields["link_header"] = octets
         for name in ("source_mac", "destination_mac", "ether_type"):
             fields.pop(name, None)
-    if _breaks_off(fields):
-        fields["truncated"] = True
 
 
 def _breaks_off(fields: dict[str, Any]) -> bool:
@@ -103,6 +106,8 @@ def _breaks_off(fields: dict[str, Any]) -> bool:
     Nothing after a link header that names no other protocol than IP or ARP; an ICMP error without its quotation, which
     only the netdev egress hook leaves out (there skb_network_offset is not 0, and no IN= is known).
     """
+    if fields.get("truncated"):
+        return False
     if fields.keys() & {"ip_version", "arp_operation"}:
         error = fields.get("ip_version") == 4 and fields.get("icmp_type") in QUOTING_TYPES
         return bool(error and fields.get("in_interface")) and not fields.keys() & {"inner", "incomplete_bytes"}

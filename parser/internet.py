@@ -97,7 +97,7 @@ def _option(content: str, close: str = ") ") -> Rule:
             pairs.append(("incomplete_bytes", int(found["left"])))
         return pairs
 
-    return token("OPT ( ", Value(f"({content})", "[A-Za-z0-9:=\\[ ]*", convert), close)
+    return token("OPT ( ", Value(f"({content})", "[A-Za-z0-9:=\\[\\] ]*", convert), close)
 
 
 def _fragment_option(offset: str) -> Rule:
@@ -123,7 +123,7 @@ def _extensions(trailer: Rule, stop: Rule, full: Rule) -> Rule:
         ),
     )
     flagged = sequence(
-        ahead(r"OPT \( "), repeated(shown), choice(later, sequence(broken, stop), sequence(cut_fragment, stop), full)
+        ahead("OPT ( "), repeated(shown), choice(later, sequence(broken, stop), sequence(cut_fragment, stop), full)
     )
     cut = choice(TRUNCATED, fixed("FRAG:TRUNCATED", ("truncated", True)))
     later_plain = sequence(

@@ -37,18 +37,18 @@ def journal_frame(fields: Mapping[str, str], message_offset: int) -> Frame:
         _number(fields.get(name)) for name in ("__REALTIME_TIMESTAMP", "_SOURCE_MONOTONIC_TIMESTAMP")
     )
     transport = fields.get("_TRANSPORT")
-    found = Frame(
-        time=epoch_us(realtime) if realtime is not None else None,
-        uptime_s=monotonic / 1e6 if monotonic is not None else None,
-        node=fields.get("_HOSTNAME"),
-        tag=fields.get("SYSLOG_IDENTIFIER"),
-        # A program may write to /dev/kmsg, too; the facility is then not the kernel's.
-        trusted=None if transport is None else transport == "kernel" and fields.get("SYSLOG_FACILITY", "0") == "0",
-        message="",
-        message_offset=0,
+    # A program may write to /dev/kmsg, too; the facility is then not the kernel's.
+    kernel = transport == "kernel" and fields.get("SYSLOG_FACILITY", "0") == "0"
+    found = stamped(
+        fields.get("MESSAGE", "").rstrip("\n"),
+        0,
+        epoch_us(realtime) if realtime is not None else None,
+        fields.get("_HOSTNAME"),
+        fields.get("SYSLOG_IDENTIFIER"),
+        trusted=None if transport is None else kernel,
     )
-    inside = stamped(fields.get("MESSAGE", "").rstrip("\n"), 0, found)
-    return replace(inside, message_offset=message_offset + inside.message_offset)
+    uptime = found.uptime_s if monotonic is None else monotonic / 1e6
+    return replace(found, uptime_s=uptime, message_offset=message_offset + found.message_offset)
 
 
 def _number(text: str | None) -> int | None:

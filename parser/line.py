@@ -156,8 +156,9 @@ def _packet(fields: dict[str, Any], found: Frame, prefix: prefixes.Prefix | None
         inner=Packet(**inner) if inner else None,
         repeat_count=found.repeat_count,
     )
-    way = direction(packet.in_interface, packet.out_interface, options.interface_prefix)
-    packet = replace(packet, direction=way)
+    if "out_interface" in fields:
+        way = direction(packet.in_interface, packet.out_interface, options.interface_prefix)
+        packet = replace(packet, direction=way)
     if prefix is None:
         return packet
     return replace(

@@ -1,7 +1,7 @@
-"""The frame of a line of plain text: syslog in its dialects, journalctl's short forms, dmesg, /dev/kmsg, the trace pipe.
+"""The frame of a line of plain text: syslog and its dialects, journalctl's short forms, dmesg, /dev/kmsg, trace pipe.
 
-Rule: layers come off from the left, each recognised by its pattern; what no pattern knows stays in the message. Only the
-kernel's own tag or stamp makes a line trusted.
+Rule: layers come off from the left, each recognised by its pattern; what no pattern knows stays in the message. Only
+the kernel's own tag or stamp makes a line trusted.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ _STAMP = re.compile(
 )
 _MONOTONIC = re.compile(r"(?P<host>\S+) (?P<tag>[\w./()@-]+)(?P<process>\[\d+\])?: ")
 _TRACE_PIPE = re.compile(r" *\S.*-\d+ +(?:\( *[\d-]+\) )?\[\d{3}\] \S* *(?P<uptime>\d+\.\d+): bpf_trace_printk: ")
+_DMESG_ISO = re.compile(r"\S+T[\d:]+,\d{6}[+-]\S+")
 _KMSG = re.compile(r"(?P<priority>\d{1,5}),\d+,(?P<us>\d+),[^;]*;")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _REPEATED = re.compile(r" *message repeated (\d{1,9}) times: \[(?P<text>.*)\]\s*\Z", re.S)
@@ -72,7 +73,9 @@ _LEVEL_MARK = re.compile("<[0-7]>")
 
 def text_frame(text: str, options: Options, anchor: datetime) -> Frame:
     """The frame of a line of plain text, without what wraps it."""
-    return _kmsg(text) or _trace_pipe(text) or _repeated(_plain(text, options, anchor), options, anchor)
+    if stamp := find_stamp(text, 0):
+        return _repeated(_dated(text, stamp, options, anchor))
+    return _kmsg(text) or _trace_pipe(text) or _repeated(_undated(text, options, anchor))
 
 
 def _kmsg(text: str) -> Frame | None:
@@ -95,16 +98,16 @@ def unescaped(text: str) -> str:
 
 def _trace_pipe(text: str) -> Frame | None:
     """A line of the kernel's trace pipe, to which Calico's eBPF programs print."""
-    match = _TRACE_PIPE.match(text)
+    match = _TRACE_PIPE.match(text) if "bpf_trace_printk: " in text else None
     if match is None:
         return None
     return Frame(None, float(match["uptime"]), None, "bpf_trace_printk", True, text[match.end() :], match.end())
 
 
-def _plain(text: str, options: Options, anchor: datetime) -> Frame:
-    """A line as syslog, journalctl or dmesg write it."""
+def _undated(text: str, options: Options, anchor: datetime) -> Frame:
+    """A line that does not begin with its date: something stands before it, or there is none."""
     position = match.end() if (match := _OUTER.match(text)) else 0
-    from_kernel: bool | None = True
+    from_kernel = True
     if match := _PRIORITY.match(text, position):
         from_kernel, position = int(match[1]) < 8, match.end()
     elif match := _DMESG_DECODED.match(text, position):
@@ -112,84 +115,98 @@ def _plain(text: str, options: Options, anchor: datetime) -> Frame:
     elif match := _SEVERITY_FIRST.match(text, position):
         position = match.end()
     if match := _NIL_TIME.match(text, position):
-        return _header(text, match.end() - 1, None, rfc5424=True)
+        return _header(text, match.end() - 1, None, _RFC5424)
     rfc5424 = text.startswith("1 ", position)
     stamp = find_stamp(text, position + 2 * rfc5424)
     if stamp is None:
         return _dmesg(text, position, from_kernel)
+    return _dated(text, stamp, options, anchor, _RFC5424 if rfc5424 else _RFC5424_FILE, from_kernel=from_kernel)
+
+
+def _dated(
+    text: str,
+    stamp: re.Match[str],
+    options: Options,
+    anchor: datetime,
+    columns: re.Pattern[str] = _RFC5424_FILE,
+    *,
+    from_kernel: bool = True,
+) -> Frame:
+    """A line with its date: dmesg (a bracket or a comma gives it away) goes on with the message, syslog with a host."""
     time = instant(stamp[0], anchor, options.zone)
-    if stamp[0][0] == "[" or ("," in stamp[0] and "offset" in stamp.re.groupindex):
-        return stamped(
-            text, stamp.end() + text.startswith(" ", stamp.end()), Frame(time, None, None, None, from_kernel, "", 0)
-        )
-    return _header(text, stamp.end(), time, rfc5424=rfc5424)
+    if stamp[0][0] == "[" or _DMESG_ISO.fullmatch(stamp[0]):
+        return stamped(text, stamp.end() + text.startswith(" ", stamp.end()), time, trusted=from_kernel)
+    return _header(text, stamp.end(), time, columns)
 
 
-def _dmesg(text: str, position: int, from_kernel: bool | None) -> Frame:
+def _dmesg(text: str, position: int, from_kernel: bool) -> Frame:
     """A line without a date: the kernel's stamp first (dmesg, or journalctl -o short-monotonic), or nothing at all."""
-    bare = Frame(None, None, None, None, None, text[position:], position)
     stamp = _STAMP.match(text, position)
     if stamp is None:
-        return bare
+        return Frame(None, None, None, None, None, text[position:], position)
     uptime = float(stamp["uptime"]) if stamp["uptime"] else None
-    header = _MONOTONIC.match(text, stamp.end())
+    end, node, tag, trusted = stamp.end(), None, None, from_kernel
+    header = _MONOTONIC.match(text, end)
     if header and (header["process"] or header["tag"] in KERNEL_TAGS):
-        trusted = not header["process"]
-        return replace(
-            _rest(bare, text, header), uptime_s=uptime, node=header["host"], tag=header["tag"], trusted=trusted
-        )
-    return replace(_rest(bare, text, stamp), uptime_s=uptime, trusted=from_kernel)
+        end, node, tag, trusted = header.end(), header["host"], header["tag"], not header["process"]
+    return Frame(None, uptime, node, tag, trusted, text[end:], end)
 
 
-def _rest(found: Frame, text: str, match: re.Match[str]) -> Frame:
-    return replace(found, message=text[match.end() :], message_offset=match.end())
-
-
-def _header(text: str, position: int, time: datetime | None, *, rfc5424: bool) -> Frame:
+def _header(text: str, position: int, time: datetime | None, columns: re.Pattern[str]) -> Frame:
     """What follows the date: host, tag, process id; each may be missing."""
-    found = Frame(time, None, None, None, None, text[position:], position)
-    if match := (_RFC5424 if rfc5424 else _RFC5424_FILE).match(text, position):
-        return _named(found, text, match, match["host"], match["app"], match["process"] != "-")
+    if match := columns.match(text, position):
+        return _tagged(text, match, time, match["host"], match["app"], match["process"] != "-")
     if match := _KERNEL_TAG.match(text, position):
         tag = match["tag"] or match["tag2"]
-        return _named(found, text, match, match["host"] or match["host2"], tag, bool(match["process"]))
+        return _tagged(text, match, time, match["host"] or match["host2"], tag, bool(match["process"]))
     match = _TAG.match(text, position)
     # A word that stands right before the record is its prefix, whatever it looks like: `box IN-work: IN=`.
     if match and (match["process"] or not text.startswith("IN=", match.end())):
-        return _named(found, text, match, match["host"], match["tag"], True)
-    if match is None:
-        match = _HOST_ONLY.match(text, position)
+        return _tagged(text, match, time, match["host"], match["tag"], True)
     if match:
-        start = match.start("tag") if "tag" in match.re.groupindex else match.end()
-        return stamped(text, start, replace(found, node=match["host"]))
-    return stamped(text, position + text.startswith(" ", position), found)
+        return stamped(text, match.start("tag"), time, node=match["host"])
+    if match := _HOST_ONLY.match(text, position):
+        return stamped(text, match.end(), time, node=match["host"])
+    return stamped(text, position + text.startswith(" ", position), time)
 
 
-def _named(found: Frame, text: str, match: re.Match[str], host: str | None, tag: str, process: bool) -> Frame:
+def _tagged(text: str, match: re.Match[str], time: datetime | None, host: str | None, tag: str, process: bool) -> Frame:
     """A line with a tag: the kernel has no process id, so `kernel[123]` is somebody else."""
     trusted = tag in KERNEL_TAGS and not process
-    node = None if host == "-" else host
-    return stamped(text, match.end(), replace(found, node=node, tag=None if tag == "-" else tag, trusted=trusted))
+    shown = (None if name == "-" else name for name in (host, tag))
+    return stamped(text, match.end(), time, *shown, trusted=trusted)
 
 
-def stamped(text: str, position: int, found: Frame) -> Frame:
-    """The frame with the rest of a line as its message; the rest may begin with the kernel's stamp."""
+def stamped(
+    text: str,
+    position: int,
+    time: datetime | None,
+    node: str | None = None,
+    tag: str | None = None,
+    *,
+    trusted: bool | None = None,
+) -> Frame:
+    """The frame whose message is the rest of the text; the rest may begin with the kernel's stamp."""
+    uptime = None
     if (stamp := _STAMP.match(text, position)) and stamp["uptime"]:
-        return replace(_rest(found, text, stamp), uptime_s=float(stamp["uptime"]))
-    return replace(found, message=text[position:], message_offset=position)
+        uptime, position = float(stamp["uptime"]), stamp.end()
+    return Frame(time, uptime, node, tag, trusted, text[position:], position)
 
 
-def _repeated(found: Frame, options: Options, anchor: datetime) -> Frame:
+def _repeated(found: Frame) -> Frame:
     """rsyslog's "message repeated n times: [text]" stands for n more messages; a kernel stamp may be in the text."""
-    match = _REPEATED.match(found.message)
+    message = found.message
+    if message.startswith("<") and (level := _LEVEL_MARK.match(message)):
+        return replace(found, message=message[level.end() :], message_offset=found.message_offset + level.end())
+    match = _REPEATED.match(message)
     if match is None:
-        level = _LEVEL_MARK.match(found.message)
-        return _moved(found, level.end()) if level else found
-    inner = stamped(match["text"], len(match["text"]) - len(match["text"].lstrip(" ")), found)
-    offset = found.message_offset + match.start("text") + inner.message_offset
-    message = match["text"][inner.message_offset :]
-    return replace(inner, message=message, message_offset=offset, repeat_count=int(match[1]))
-
-
-def _moved(found: Frame, by: int) -> Frame:
-    return replace(found, message=found.message[by:], message_offset=found.message_offset + by)
+        return found
+    body = match["text"]
+    inner = stamped(body, len(body) - len(body.lstrip(" ")), found.time)
+    return replace(
+        found,
+        uptime_s=inner.uptime_s,
+        message=inner.message,
+        message_offset=found.message_offset + match.start("text") + inner.message_offset,
+        repeat_count=int(match[1]),
+    )

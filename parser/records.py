@@ -23,7 +23,7 @@ LONGEST_FIELD = 1 << 20
 
 
 def is_multiline(line: bytes) -> bool:
-    """Does this line belong to a format whose records have several lines: journal entries, container runtimes' lines?"""
+    """Does this line belong to a format whose records have several lines (journal entries, container runtimes)?"""
     patterns = (JOURNAL_FIELD, VERBOSE_HEADER, _CONTAINER)
     return any(pattern.match(line) for pattern in patterns) or _verbose_field(line)
 

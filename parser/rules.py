@@ -60,9 +60,10 @@ def fixed(literal: str, *pairs: Pair) -> Rule:
     return Rule(whole, remnant(beginning(literal[:-1]), literal))
 
 
-def ahead(pattern: str) -> Rule:
-    """Goes on only where `pattern` follows, and takes none of it."""
-    return Rule(regex(f"(?={pattern})", pattern, lambda _match: ()), pp.NoMatch())
+def ahead(literal: str) -> Rule:
+    """Goes on only where `literal` follows, and takes none of it."""
+    whole = regex(f"(?={re.escape(literal)})", literal, lambda _match: ())
+    return Rule(whole, remnant(beginning(literal[:-1]), literal))
 
 
 def sequence(first: Rule, *rest: Rule) -> Rule:
