@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from analytics import Position
 from collector.identity import PROOF, Mark, digest, match
 from collector.tail import Tail
-from collector.texts import Text
+from collector.texts import Facts, Text
 
 _ID_DIGITS = 16
 
@@ -48,12 +48,13 @@ class Book:
     def find(self, text: Text, *, strictly: bool) -> tuple[Position, Mark] | None:
         """The position that `text` goes on from, the furthest where there are several; None for a new content.
 
-        `strictly`: a few bytes prove nothing, unless device and inode are the same as well.
+        `strictly`: a few bytes prove nothing, unless device and inode are the same as well, and the file was not
+        closed before it was last written to (an inode is soon used again).
         """
         found = [(position, mark) for position in self._alike(text) if (mark := match(position, text)) is not None]
-        key = text.facts().key
         if strictly:
-            found = [(known, mark) for known, mark in found if known.offset >= PROOF or _key(known) == key]
+            facts = text.facts()
+            found = [(known, mark) for known, mark in found if known.offset >= PROOF or _same(known, facts)]
         return max(found, key=lambda pair: pair[0].offset, default=None)
 
     def _alike(self, text: Text) -> Iterator[Position]:
@@ -69,5 +70,6 @@ class Book:
                     yield position
 
 
-def _key(position: Position) -> tuple[int, int]:
-    return position.device, position.inode
+def _same(position: Position, facts: Facts) -> bool:
+    untouched = not position.closed or facts.modified <= position.time
+    return untouched and facts.key == (position.device, position.inode)

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from analytics import Position
 from collector import names
@@ -17,7 +18,7 @@ from collector.book import Book
 from collector.identity import PROOF, Mark, first_mark, match
 from collector.rows import Piece
 from collector.settings import Beginning, CollectorError, ReadFrom, Settings
-from collector.tail import Rewritten, Tail, give_up
+from collector.tail import TICK_S, Rewritten, Tail, give_up
 from collector.texts import PlainText, StreamText, Text, open_text
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Path:
         self._anchor: str | None = None  # identity of the youngest file that lines were read from
         self._began = time.time()
         self._arranged = False
+        self._folder = 0
+        self._news = self._news_before = 0  # rotated files opened ever, and before the live file was opened
         self._said = ""
 
     def read(self, budget: int) -> Iterator[Piece]:
@@ -82,11 +85,24 @@ class Path:
         except OSError as error:  # nobody knows what is there now: what is open stays open
             self._say(f"{self.path}: {error.strerror}; trying again")
             return
-        if self._live is not None and key != self._live.key:
+        if self._live is not None and key != self._live.key and not self._live.intact():
+            yield from self._rewritten(self._live, moved=True)  # cut, and then rotated
+        elif self._live is not None and key != self._live.key:
             self._drains.append(self._live)
             self._live = None
         if self._live is None and (key is not None or not self._arranged):
             yield from self._arrange()
+        elif self._live is not None and self._live.position is None and self._stirred():
+            yield from self._arrange()  # nothing proves that the live file was not copied and cut before it was read
+
+    def _stirred(self) -> bool:
+        """True where the folder's entries may have changed since this was asked."""
+        try:
+            found = os.stat(os.path.dirname(self.path))
+        except OSError:
+            return False
+        before, self._folder = self._folder, found.st_mtime_ns
+        return before != self._folder or time.time() - found.st_mtime < TICK_S
 
     def _read_tail(self, tail: Tail, budget: int) -> Iterator[Piece]:
         if tail.unchanged():
@@ -133,20 +149,26 @@ class Path:
         """True where no writer is to be expected: a stale one (rsyslog before its HUP) goes on for a while."""
         return isinstance(tail.text, StreamText) or time.time() - tail.text.facts().changed >= self._settings.grace_s
 
-    def _rewritten(self, tail: Tail) -> Iterator[Piece]:
-        """The file was cut: what was not read is in a copy, or lost."""
+    def _rewritten(self, tail: Tail, *, moved: bool = False) -> Iterator[Piece]:
+        """The file was cut: what was not read is in a copy, or lost. `moved`: the path leads to another file by now, so
+        what was written after the cut is read through the descriptor that is still open."""
         _LOG.info("%s: was truncated or written anew", tail.text.path)
-        live, before = tail is self._live, len(self._drains)
+        live, before = tail is self._live, self._news if tail.position else self._news_before
         self._forget(tail)
+        rest = self._tail(tail.text, Mark(), None) if moved else None
         if live:
             self._anchor = tail.position.file if tail.position else self._anchor
             yield from self._arrange(cut=tail.position)
-        copied = live and len(self._drains) > before
+        copied = live and self._news > before
+        self.behind |= copied
         if tail.unread and not copied:
             yield tail.lose(f"{tail.text.path}: truncated before it was read to its end")
         elif tail.position is not None and not self._book.busy(tail.position.file):
             yield tail.close_position()
-        tail.text.close()
+        if rest is not None:
+            self._drains.append(rest)
+        else:
+            tail.text.close()
 
     def _arrange(self, cut: Position | None = None) -> Iterator[Piece]:
         """Find out what each file beside the path is, and open those that have something new.
@@ -209,21 +231,22 @@ class Path:
     def _place(self, known: Position, family: list[Position], texts: list[Text]) -> int | None:
         """Which of the files is the one of `known`: by its open descriptor, else by content.
 
-        Where the content fits several (they begin alike), the one whose elder is `known`'s elder, then the same inode.
+        Where the content fits several (they begin alike), the one that no other position is further into, whose elder
+        is `known`'s elder, with the same inode, the youngest.
         """
         keys = [text.facts().key for text in texts]
         for tail in self._book.tails:
             if tail.position is not None and tail.position.file == known.file and tail.key in keys:
                 return keys.index(tail.key)
-        free = [at for at, key in enumerate(keys) if self._book.reader(key) is None]
-        fits = [at for at in free if self._fits(known, texts[at])]
+        fits = [at for at, text in enumerate(texts) if self._book.reader(keys[at]) is None and self._fits(known, text)]
         if len(fits) < 2:
             return fits[0] if fits else None
         elders = [position for position in family if position.file < known.file]
 
-        def score(at: int) -> tuple[bool, bool]:
+        def score(at: int) -> tuple[bool, bool, bool, int]:
+            own = not any(other.offset > known.offset and match(other, texts[at]) for other in family)
             aligned = bool(elders) and at > 0 and _exactly(elders[-1], texts[at - 1])
-            return aligned, keys[at] == (known.device, known.inode)
+            return own, aligned, keys[at] == (known.device, known.inode), at
 
         return max(fits, key=score)
 
@@ -238,13 +261,21 @@ class Path:
                 taken.add(place)
                 self._drain(texts[place], position)
             elif place is None and not position.closed:
-                self._say(f"{position.path}: not found again; it was rotated away while nobody was reading")
-                yield give_up(position, self._settings.node, f"{position.path}: gone before it was read to its end")
+                yield self._gone(position, youngest=position is known)
+
+    def _gone(self, position: Position, *, youngest: bool) -> Piece:
+        """Give up a file that is nowhere. Was it the youngest, then more may have been written to it than was seen."""
+        if youngest or position.size > position.offset:
+            reason = f"{position.path}: gone before it was read to its end"
+            _LOG.warning("%s", reason)
+            return give_up(position, self._settings.node, reason)
+        return Piece(replace(position, closed=True))
 
     def _elder(self, position: Position, texts: list[Text], taken: set[int]) -> int | None:
-        """The file of an older position; a closed one is recognised by its inode only, which costs nothing."""
+        """The file of an older position. Of a closed one only a file that has grown is of interest: same inode, and
+        enough read of it that a reused inode is out of the question."""
         for place, text in enumerate(texts):
-            same = text.facts().key == (position.device, position.inode)
+            same = text.facts().key == (position.device, position.inode) and position.offset >= PROOF
             if place not in taken and (same or not position.closed) and self._fits(position, text):
                 return place
         return None
@@ -261,6 +292,7 @@ class Path:
         if mark is None or (position and position.closed and not text.read(mark.offset, 1)):
             return
         self._drains.append(self._tail(text, mark, position))
+        self._news += 1
 
     def _unseen(self, others: list[Text], texts: list[Text], at: int | None, known: Position | None) -> None:
         """Open the siblings that came after the last known file; without it, those written to since it was known."""
@@ -277,11 +309,14 @@ class Path:
                 self._drain(text, None)
 
     def _copied(self, text: Text, keys: set[tuple[int, int]]) -> bool:
-        """True where the text is a copy of a file that is open, has no name left, and is not known by content yet."""
-        for tail in self._drains:
-            if tail.key not in keys and isinstance(tail.text, PlainText):
+        """True where the text is a copy of a file that is open and not known by content yet: a deleted one, or the
+        live one that is about to be cut."""
+        for tail in self._tails():
+            unnamed = tail.key not in keys if tail is not self._live else tail.position is None
+            if unnamed and isinstance(tail.text, PlainText):
                 body = tail.text.read(0, _COPY_PROOF)
                 if body and text.read(0, max(len(body) + 1, _COPY_PROOF))[:_COPY_PROOF] == body:
+                    self._folder = 0
                     return True
         return False
 
@@ -295,6 +330,7 @@ class Path:
             known = found[0]
         mark = match(known, text) if known else first_mark(text, Beginning() if self._arranged else self._start)
         self._live = self._tail(text, mark or Mark(), known)
+        self._news_before = self._news
         if known is not None:
             self._anchor = known.file
 
@@ -303,7 +339,7 @@ class Path:
         if reader in self._drains:
             self._drains.remove(reader)
             self._live = reader
-        else:
+        elif reader is not self._live:
             self._say(f"{self.path}: is the same file as {reader.text.path}, which is being read")
 
     def _tail(self, text: Text, mark: Mark, known: Position | None) -> Tail:

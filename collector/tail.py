@@ -20,7 +20,7 @@ from collector.texts import Facts, PlainText, Text
 from parser import Packet
 from parser.bulk import Batch, read
 
-_TICK_S = 1.0  # time stamps of files move in steps: 4 ms on ext4, a second or two on some network file systems
+TICK_S = 1.0  # time stamps of files move in steps: 4 ms on ext4, a second or two on some network file systems
 _LINE_START = 512  # bytes of an over-long line that are kept to show what it was
 
 
@@ -51,13 +51,12 @@ class Tail:
         self.text = text
         self.key = text.facts().key
         self.position = known
-        self.mark = mark or Mark()
+        self.mark = self._ahead = mark or Mark()
         self.size = known.size if known else 0
         self._source = source
         self._settings = settings
         self._name = name
-        self._ahead: Mark | None = None  # inside an over-long line: how far its end was looked for
-        self._start = b""
+        self._long = b""  # how the over-long line starts whose end is looked for
         self._last: Packet | None = None
         self._seen: Facts | None = None
         self._resumed = known is not None
@@ -67,24 +66,30 @@ class Tail:
         """True where the file system says that nothing happened since the last read came to the end."""
         return not self.behind and self._seen is not None and self._seen == self.text.facts()
 
+    def intact(self) -> bool:
+        """True where the bytes just before the place reached are what they were; raises OSError."""
+        return not isinstance(self.text, PlainText) or self._ahead.holds(self.text)
+
     def read(self, *, final: bool = False) -> Piece | None:
         """The next lines, or None where there is no whole line; `final`: what is left at the end is a line too.
 
         Raises Rewritten, and OSError from the file system.
         """
         facts = self.text.facts()
-        at = self._ahead or self.mark
+        at = self._ahead
         if facts.size is not None and facts.size < at.offset:
             raise Rewritten(self.text.path)
         data = self.text.read(at.offset, self._settings.chunk_bytes)
-        self._prove(at)
+        if not self.intact():
+            raise Rewritten(self.text.path)
         self._note(facts, at.offset + len(data))
         self.behind = len(data) == self._settings.chunk_bytes
         final = final and not self.behind
-        if self._ahead is not None:
+        if self._long:
             return self._find_end(data, final=final)
-        if hole := nuls(data):
-            return self._skip(data[:hole])
+        if hole := nuls(data):  # the mark waits for text: NULs would not prove anything
+            self._ahead, self.behind = at.advance(data[:hole]), True
+            return None
         return self._lines(data, facts, final=final)
 
     def lose(self, reason: str) -> Piece:
@@ -105,7 +110,7 @@ class Tail:
     def _lines(self, data: bytes, facts: Facts, *, final: bool) -> Piece | None:
         good = whole(data)
         if len(data) - good > LINE_LIMIT and not good:
-            self._ahead, self._start = self.mark, data[:_LINE_START]
+            self._long = data[:_LINE_START]
             return self._find_end(data, final=final)
         if final and len(data) - good <= LINE_LIMIT:
             good = len(data)
@@ -132,8 +137,9 @@ class Tail:
         return self._last
 
     def _take(self, batch: Batch, lines: bytes) -> Piece:
-        base, node, now = self.mark.offset, self._settings.node, datetime.now(UTC)
-        self.mark = self.mark.advance(lines)
+        base, node, now = self._ahead.offset, self._settings.node, datetime.now(UTC)
+        before, self.mark = self.mark.offset, self._ahead.advance(lines)
+        self._ahead = self.mark
         self._last = batch.last
         position = self._stand()
         self.position = replace(
@@ -149,29 +155,21 @@ class Tail:
             rejects_of(batch, position.file, base.__add__, node, now),
             losses_of(batch, position.file, base.__add__, node, now),
             lines=batch.lines,
-            bytes=len(lines),
+            bytes=self.mark.offset - before,
         )
-
-    def _skip(self, hole: bytes) -> Piece:
-        self.mark = self.mark.advance(hole)
-        self._seen, self.behind = None, True
-        self.position = self._stand()
-        return Piece(self.position, bytes=len(hole))
 
     def _find_end(self, data: bytes, *, final: bool) -> Piece | None:
         """Look for the newline that ends an over-long line; the mark waits at the line's start."""
-        assert self._ahead is not None
         newline = data.find(b"\n")
-        passed = data if newline < 0 else data[: newline + 1]
-        self._ahead = self._ahead.advance(passed)
+        self._ahead = self._ahead.advance(data if newline < 0 else data[: newline + 1])
         if newline < 0 and not final:
             return None
-        base, self.mark, self._ahead = self.mark.offset, self._ahead, None
-        self._last, self._seen, self.behind = None, None, True
+        base, self.mark, start = self.mark.offset, self._ahead, self._long
+        self._long, self._last, self._seen, self.behind = b"", None, None, True
         position = self._stand()
         self.position = replace(position, lines=position.lines + 1, rejects=position.rejects + 1)
         length = self.mark.offset - base
-        row = overlong(self._start, length, position.file, base, self._settings.node)
+        row = overlong(start, length, position.file, base, self._settings.node)
         return Piece(self.position, rejects=(row,), lines=1, bytes=length)
 
     @property
@@ -182,12 +180,8 @@ class Tail:
     def _note(self, facts: Facts, end: int) -> None:
         """Remember the size, and what the file looked like, unless it may change again within a tick of its clock."""
         self.size = max(facts.size or 0, end)
-        settled = facts.size is None or time.time() - facts.changed > _TICK_S
+        settled = facts.size is None or time.time() - facts.changed > TICK_S
         self._seen = facts if settled else None
-
-    def _prove(self, at: Mark) -> None:
-        if isinstance(self.text, PlainText) and not at.holds(self.text):
-            raise Rewritten(self.text.path)
 
     def _stand(self) -> Position:
         """The position at the mark, with the totals as they were before."""
@@ -213,8 +207,8 @@ def give_up(position: Position, node: str | None, reason: str) -> Piece:
     """Declare what lies between the position and the size last seen to be lost, and the file closed."""
     missing = max(0, position.size - position.offset)
     closed = replace(position, size=position.offset, bytes_lost=position.bytes_lost + missing, closed=True, time=_now())
-    row = loss_row(closed, node, f"{reason}; at least {missing} bytes were not read")
-    return Piece(closed, losses=(row,), bytes_lost=missing)
+    known = f"{missing} bytes that were seen were not read" if missing else "all that was seen of it was read"
+    return Piece(closed, losses=(loss_row(closed, node, f"{reason}; {known}"),), bytes_lost=missing)
 
 
 def loss_row(position: Position, node: str | None, text: str) -> LossRow:
