@@ -51,7 +51,7 @@ _LEVEL = "(?:emerg|panic|alert|crit|err|error|warn|warning|notice|info|debug)"
 _SEVERITY = rf"{_FACILITY}\.{_LEVEL}"
 _SEVERITY_FIRST = re.compile(rf"{_SEVERITY}: ")
 _DMESG_DECODED = re.compile(rf"(?P<facility>{_FACILITY}) *:{_LEVEL} *: ")
-_HOST = r"(?P<host>[^\s\[\]\"'=#*]*[^\s\[\]\"'=#*:])"
+_HOST = rf"(?P<host>(?!{_SEVERITY} )[^\s\[\]\"'=#*]*[^\s\[\]\"'=#*:])"
 _KERNEL_TAG = re.compile(
     rf" (?:{_HOST} )?(?:{_SEVERITY} )?(?P<tag>kernel|vmunix)(?P<process>\[\d*\])?:(?: |$)"
     rf"| (?P<host2>\S+) (?P<tag2>kern\.log)(?: (?=\[)|: )"

@@ -55,7 +55,9 @@ def octets(count: int) -> st.SearchStrategy[str]:
 
 # Names that the kernel allows; a name with IN= or OUT= in it cannot be told from the record's own words.
 interfaces = st.one_of(
-    st.sampled_from(["eth0", "lo", "tunl0", "vxlan.calico", "cali0123456789a", "eth0.100", "a=b", "x[1]", "wireguard.cali"]),
+    st.sampled_from(
+        ["eth0", "lo", "tunl0", "vxlan.calico", "cali0123456789a", "eth0.100", "a=b", "x[1]", "wireguard.cali"]
+    ),
     st.text("0123456789abcdef", min_size=11, max_size=11).map(lambda digits: "cali" + digits),
 )
 addresses4 = st.integers(0, 0xFFFFFFFF).map(IPv4Address)
@@ -322,7 +324,9 @@ def syslog_lines(draw: st.DrawFn) -> tuple[str, Packet]:
     stamp = f"[{uptime:12.6f}] " if draw(st.booleans()) else ""
     day = f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S}"
     iso = moment.astimezone(zone)
-    time, shown = draw(st.sampled_from([(moment.replace(microsecond=0), day), (iso, iso.isoformat("T", "microseconds"))]))
+    time, shown = draw(
+        st.sampled_from([(moment.replace(microsecond=0), day), (iso, iso.isoformat("T", "microseconds"))])
+    )
     fields: dict[str, Any] = {**body.fields, "inner": Packet(**inner) if inner else None}
     ways = (str(fields.get(f"{way}_interface")).startswith("cali") for way in ("in", "out"))
     packet = Packet(
