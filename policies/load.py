@@ -242,7 +242,7 @@ class _Finder:
         Check(self.file, self.problems).compare(node, kind.shape)
         name = node.at(("metadata", "name"))
         if len(self.problems) == before and not (isinstance(name.value, str) and name.value):
-            self._problem(node, "no-name", f"this {kind.name} has no metadata.name", "give it a name")
+            self._problem(name, "no-name", f"this {kind.name} has no metadata.name", "give it a name")
         target = self.objects if len(self.problems) == before else self.misshapen
         target.append(Written(self.file, kind, version, node, node.plain()))
 

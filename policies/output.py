@@ -7,6 +7,7 @@ boolean or null is quoted (`y`, `1e3`, `0o17`, which PyYAML alone would leave ba
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,9 @@ import yaml
 from policies.document import scalar
 from policies.errors import Problem
 from policies.render import Data, documents
+
+_BREAKS = re.compile("[\\x85\\u2028\\u2029\\ufeff]")
+"""Line breaks of YAML 1.1 beyond the newline: only double quotes keep them."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -26,6 +30,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = None if isinstance(scalar(text), str) else "'"
+    if _BREAKS.search(text):
+        style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -6,6 +6,7 @@ libcalico-go/lib/validator/v3/validator.go and the schema and CEL rules of the C
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, TypeAlias
@@ -49,10 +50,10 @@ def rule_complaints(rule: Document, *, egress: bool) -> Iterator[Complaint]:
         yield ("http",), "not allowed in egress rules"
 
 
-def selector_complaint(selector: str, global_is: GlobalIs = "forbidden") -> str | None:
+def selector_complaint(selector: str, global_is: GlobalIs = "forbidden", longest: float = MAX_SELECTOR) -> str | None:
     """What is wrong with a selector; a rule's namespaceSelector may be `global()`, and nothing but that."""
-    if len(selector) > MAX_SELECTOR:
-        return f"longer than {MAX_SELECTOR} characters"
+    if len(selector) > longest:
+        return f"longer than {longest} characters"
     if "global(" in selector and global_is == "forbidden":
         return "global() can only be used in an EntityRule namespaceSelector"
     if "global(" in selector and global_is == "alone" and not _GLOBAL_ALONE.fullmatch(selector):
@@ -262,7 +263,7 @@ def _accounts_complaints(accounts: Document) -> Iterator[Complaint]:
     for index, name in enumerate(items(accounts, "names")):
         if complaint := subdomain_complaint(name):
             yield ("serviceAccounts", "names", index), complaint
-    if complaint := selector_complaint(text(accounts, "selector"), "unchecked"):
+    if complaint := selector_complaint(text(accounts, "selector"), "unchecked", math.inf):
         yield ("serviceAccounts", "selector"), complaint
 
 

@@ -1,0 +1,414 @@
+"""Reading: every form of input, every mistake with its place, nothing lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.document import MAX_DEPTH, nodes, scalar
+from policies.errors import PolicyError
+from policies.load import Found, Loaded, assembled, find, found_in
+from policies.load import load as load_sources
+from policies.model import Action, Direction, NamedPort, PolicyKind, PortRange, StagedAction
+
+Find = Callable[[str], Found]
+Load = Callable[[str], Loaded]
+
+KUBERNETES = """\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: web
+  namespace: shop
+spec:
+  podSelector: {}
+"""
+CALICO = """\
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata:
+  name: %s
+  namespace: shop
+spec:
+  selector: app == 'web'
+"""
+
+
+def problems(loaded: Found | Loaded) -> list[str]:
+    return [str(problem) for problem in loaded.problems]
+
+
+# -- forms of input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CALICO % "a" + "---\n" + CALICO % "b",
+        "---\n\n---\n" + CALICO % "a" + "...\n---\n" + CALICO % "b" + "---\n",
+        "\n".join(["- " + (CALICO % name).replace("\n", "\n  ").rstrip() for name in "ab"]),
+        "apiVersion: v1\nkind: List\nitems:\n"
+        + "".join("- " + (CALICO % name).replace("\n", "\n  ").rstrip() + "\n" for name in "ab"),
+    ],
+    ids=["documents", "empty documents", "bare list", "List"],
+)
+def test_several_objects_may_come_in_any_of_the_usual_forms(text: str, load: Load) -> None:
+    """Documents, a bare list and a v1 List are the same two policies."""
+    loaded = load(text)
+    assert problems(loaded) == []
+    assert [policy.name for policy in loaded.inventory.policies] == ["a", "b"]
+
+
+def test_items_of_a_typed_list_inherit_its_kind(load: Load) -> None:
+    """`kubectl get --raw` leaves kind and apiVersion out of the items."""
+    items = [{"metadata": {"name": "a"}, "spec": {}}]
+    text = json.dumps({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicyList", "items": items})
+    (policy,) = load(text).inventory.policies
+    assert policy.kind is PolicyKind.GLOBAL_NETWORK_POLICY
+
+
+def test_what_kubectl_get_prints_is_read(load: Load) -> None:
+    """Managed metadata, a null time and an old status are no unknown fields."""
+    metadata = {
+        "name": "web",
+        "creationTimestamp": None,
+        "uid": "30316465-6365-4463-ad63-3564622d3638",
+        "resourceVersion": "46888598/",
+        "generation": 2,
+        "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
+    }
+    kubernetes = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    loaded = load(json.dumps(kubernetes | {"spec": {"podSelector": {}}, "status": {}}))
+    assert problems(loaded) == []
+    assert loaded.inventory.policies[0].uid == metadata["uid"]
+
+
+def test_json_may_be_indented_with_tabs_and_hold_escaped_pairs(load: Load) -> None:
+    """YAML readers stumble over both."""
+    text = json.dumps(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": {"x": "😀"}}}, indent="\t"
+    )
+    assert load(text).inventory.namespaces[0].labels == {"x": "😀"}
+
+
+def test_folders_are_read_in_order_and_standard_input_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All .yaml, .yml and .json files below a folder, sorted; `-` is standard input."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.yml").write_text(CALICO % "b")
+    (tmp_path / "a.yaml").write_text(CALICO % "a")
+    (tmp_path / "README.md").write_text("# not YAML: [")
+    stdin = io.TextIOWrapper(io.BytesIO((CALICO % "c").encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    loaded = load_sources([str(tmp_path), "-"])
+    assert [policy.name for policy in loaded.inventory.policies] == ["a", "b", "c"]
+    assert [str(policy.source.place) for policy in loaded.inventory.policies if policy.source][-1] == "-:1:1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("absent.yaml", None, "cannot be read: No such file or directory"),
+        ("latin.yaml", b"name: \xe9", "not UTF-8 text: byte 0xe9 at offset 6; save it as UTF-8"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_one_sentence(
+    name: str, content: bytes | None, sentence: str, tmp_path: Path
+) -> None:
+    """With the file's name and the reason."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PolicyError) as caught:
+        find([str(path)])
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+def test_a_folder_without_policies_is_refused(tmp_path: Path) -> None:
+    """An empty result would look like success."""
+    with pytest.raises(PolicyError, match=r"no \.yaml, \.yml or \.json file"):
+        find([str(tmp_path)])
+
+
+def test_kinds_that_are_no_policies_are_counted(find: Find) -> None:
+    """They are passed over, not lost."""
+    text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n---\n" * 2 + KUBERNETES
+    found = find(text)
+    assert (len(found.objects), dict(found.skipped)) == (1, {"apps/v1 Deployment": 2})
+
+
+# -- mistakes --------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "unknown field": (
+        KUBERNETES + "  podSelectr: {}\n",
+        "p.yaml:8:3: spec.podSelectr: unknown field 'podSelectr'; did you mean 'podSelector'?",
+    ),
+    "wrong case": (
+        KUBERNETES.replace("namespace:", "Namespace:"),
+        "p.yaml:5:3: metadata.Namespace: unknown field 'Namespace'; write 'namespace': names count with their case",
+    ),
+    "no list": (
+        KUBERNETES + "  ingress:\n  - ports:\n      port: 3111\n",
+        "p.yaml:10:7: spec.ingress[0].ports: a mapping where a list is needed; start each item with '- '",
+    ),
+    "rules in metadata": (
+        KUBERNETES.replace("spec:", "  ingress: []\nspec:"),
+        "p.yaml:6:3: metadata.ingress: unknown field 'ingress'; it belongs below 'spec': check the lines and"
+        " indentation around metadata",
+    ),
+    "boolean label": (
+        KUBERNETES.replace("{}", "{matchLabels: {on-call: yes}}"),
+        "p.yaml:7:40: spec.podSelector.matchLabels.on-call: the boolean true where text is needed; put it in quotes",
+    ),
+    "order as text": (
+        CALICO % "a" + "  order: '3000'\n",
+        "p.yaml:8:10: spec.order: the text '3000' where a number is needed",
+    ),
+    "port": (
+        CALICO % "a" + "  ingress:\n  - action: Allow\n    destination:\n      ports: [80-90, '90:80']\n",
+        "p.yaml:11:22: spec.ingress[0].destination.ports[1]: minimum port number (90) is greater than maximum port"
+        " number (80) in port range",
+    ),
+    "kind": (
+        KUBERNETES.replace("NetworkPolicy", "Networkpolicy"),
+        "p.yaml:2:7: unknown kind 'Networkpolicy' with apiVersion 'networking.k8s.io/v1'; did you mean kind"
+        " 'NetworkPolicy' with apiVersion 'networking.k8s.io/v1'?",
+    ),
+    "group": (
+        KUBERNETES.replace("networking.k8s.io/v1", "extensions/v1beta1"),
+        "p.yaml:2:7: unknown kind 'NetworkPolicy' with apiVersion 'extensions/v1beta1'; did you mean kind"
+        " 'NetworkPolicy' with apiVersion 'projectcalico.org/v3'?",
+    ),
+    "version": (
+        CALICO.replace("/v3", "/v1") % "a",
+        "p.yaml:1:13: apiVersion 'projectcalico.org/v1' is not read; use projectcalico.org/v3",
+    ),
+    "no kind": (
+        "Kind: x\napiVersion: v1\n",
+        "p.yaml:1:1: no 'kind'; write 'kind' instead of 'Kind': names count with their case",
+    ),
+    "no name": (
+        KUBERNETES.replace("  name: web\n", ""),
+        "p.yaml:4:3: this NetworkPolicy has no metadata.name; give it a name",
+    ),
+    "no object": ("hello\n", "p.yaml:1:1: no object: a mapping with 'apiVersion' and 'kind' is needed"),
+    "twice": (
+        KUBERNETES + "  podSelector: {}\n",
+        "p.yaml:8:3: the key 'podSelector' is written twice in one mapping; keep one of them",
+    ),
+    "address": (
+        "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: a}\nspec:\n  expectedIPs: [<ip>]\n",
+        "p.yaml:5:17: spec.expectedIPs[0]: invalid IP address: <ip>",
+    ),
+    "action": (
+        CALICO % "a" + "  ingress:\n  - action: log\n",
+        "p.yaml:9:13: spec.ingress[0].action: 'log' is not one of Allow, Deny, Log, Pass",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named_with_its_place_its_field_and_what_to_write(name: str, load: Load) -> None:
+    """File, line, column, path and advice."""
+    text, sentence = MISTAKES[name]
+    assert problems(load(text)) == [sentence]
+
+
+def test_one_bad_object_does_not_hide_the_others(load: Load) -> None:
+    """The good policies of the same file are loaded."""
+    loaded = load(MISTAKES["unknown field"][0] + "---\n" + CALICO % "good")
+    assert len(loaded.problems) == 1
+    assert [policy.name for policy in loaded.inventory.policies] == ["good"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: b: c", "[" * (MAX_DEPTH + 1), "a: *nothing", "\x00", "{", "a: &a [*a]", "? [a]\n: b", "%YAML 9.9\n---\na"],
+)
+def test_what_is_no_yaml_is_a_problem_in_the_file(text: str, find: Find) -> None:
+    """Never a traceback."""
+    (problem,) = find(text).problems
+    assert problem.place.file == "p.yaml"
+
+
+def test_aliases_cannot_grow_without_end(find: Find) -> None:
+    """A few lines that stand for billions of values are refused."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    (problem,) = find("\n".join(lines)).problems
+    assert "once aliases are followed" in problem.message
+
+
+@given(st.text(alphabet="ab:-{}[]&*!|>'\"#?,\n\t ", max_size=60))
+def test_any_text_ends_as_objects_or_problems(text: str) -> None:
+    """Loading raises nothing, whatever is written."""
+    assembled(found_in([("p.yaml", text)]))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_json_is_read_as_json(value: object) -> None:
+    """The YAML reader gives what a JSON reader gives."""
+    text = json.dumps({"document": value})
+    if "<<" not in text:
+        assert [node.plain() for node in nodes(text, "j")] == [{"document": value}]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("30:45", "30:45"),
+        ("30000:32767", "30000:32767"),
+        ("yes", True),
+        ("off", False),
+        ("~", None),
+        ("0o17", 15),
+        ("017", 15),
+        ("0x1F", 31),
+        ("1_000", 1000),
+        ("1e3", 1000.0),
+        ("1.5", 1.5),
+        ("2024-01-02", "2024-01-02"),
+        ("-", "-"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_a_bare_scalar_means_what_kubernetes_yaml_library_makes_of_it(text: str, value: object) -> None:
+    """Not what YAML 1.1 says: port ranges are no sexagesimal numbers."""
+    assert scalar(text) == value
+    assert type(scalar(text)) is type(value)
+
+
+def test_merge_keys_are_followed(find: Find) -> None:
+    """`<<` fills in what the mapping does not say itself."""
+    text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n"
+    assert [node.plain() for node in nodes(text, "p")] == [{"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}]
+
+
+# -- meaning ---------------------------------------------------------------------------------------------------------
+
+RULES = """\
+  order: 10.5
+  tier: security
+  serviceAccountSelector: role == 'x'
+  types: [Egress, Ingress]
+  ingress:
+  - action: Deny
+    ipVersion: 4
+    protocol: "6"
+    notProtocol: UDPLite
+    source:
+      nets: [10.0.0.0/8]
+      notNets: [10.1.0.0/16]
+      notSelector: has(x)
+      serviceAccounts: {names: [a], selector: has(y)}
+    destination:
+      ports: [80, "90:99", http]
+      notPorts: [95]
+    metadata: {annotations: {why: because}}
+  egress:
+  - action: Log
+    protocol: ICMP
+    icmp: {type: 8, code: 0}
+    destination: {services: {name: dns, namespace: kube-system}}
+"""
+
+
+def test_every_field_of_a_policy_reaches_the_model(load: Load) -> None:
+    """With numbers as numbers, networks as networks, and the place of each rule."""
+    (policy,) = load(CALICO % "a" + RULES).inventory.policies
+    assert (policy.order, policy.tier, policy.service_account_selector) == (10.5, "security", "role == 'x'")
+    assert policy.types == (Direction.EGRESS, Direction.INGRESS)
+    (deny,) = policy.ingress
+    assert (deny.action, deny.ip_version, deny.protocol, deny.not_protocol) == (Action.DENY, 4, 6, "UDPLite")
+    assert (deny.source.nets, deny.source.not_nets) == ((ip_network("10.0.0.0/8"),), (ip_network("10.1.0.0/16"),))
+    assert deny.source.service_accounts is not None
+    assert (deny.source.service_accounts.names, deny.source.service_accounts.selector) == (("a",), "has(y)")
+    assert deny.destination.ports == (PortRange(80, 80), PortRange(90, 99), NamedPort("http"))
+    assert deny.annotations == {"why": "because"}
+    assert str(deny.place) == "p.yaml:13:5"
+    assert policy.egress[0].destination.services is not None
+
+
+def test_types_have_the_defaults_of_the_api_and_of_the_store(load: Load) -> None:
+    """Egress rules alone mean Egress; in the raw store, where nothing is filled in, Felix takes both."""
+    egress = CALICO % "a" + "  egress: [{action: Allow}]\n"
+    assert load(egress).inventory.policies[0].types == (Direction.EGRESS,)
+    stored = egress.replace("projectcalico.org/v3", "crd.projectcalico.org/v1")
+    assert load(stored).inventory.policies[0].types == tuple(Direction)
+
+
+def test_a_file_is_read_as_the_api_server_would_fill_it_in(load: Load) -> None:
+    """A Kubernetes policy with egress rules and no policyTypes governs both directions in a cluster."""
+    assert load(KUBERNETES + "  egress: [{}]\n").inventory.policies[0].types == tuple(Direction)
+
+
+def test_stored_names_and_labels_are_those_of_the_object(load: Load) -> None:
+    """Older releases store the tier in the name and labels in an annotation."""
+    text = (CALICO % "default.a").replace("projectcalico.org/v3", "crd.projectcalico.org/v1")
+    text = text.replace("spec:", """  annotations: {projectcalico.org/metadata: '{"labels": {"team": "x"}}'}\nspec:""")
+    (policy,) = load(text).inventory.policies
+    assert (policy.name, policy.labels) == ("a", {"team": "x"})
+
+
+def test_staged_policies_are_kept_apart(load: Load) -> None:
+    """They are in the inventory, marked, and never enforced."""
+    text = (CALICO % "a").replace("NetworkPolicy", "StagedNetworkPolicy") + "  stagedAction: Delete\n"
+    (policy,) = load(text).inventory.policies
+    assert (policy.staged, policy.staged_action) == (True, StagedAction.DELETE)
+
+
+def test_everything_else_that_exists_reaches_the_inventory(load: Load) -> None:
+    """Pods, namespaces, accounts, services, tiers, host endpoints, network sets."""
+    v3, v1 = "projectcalico.org/v3", "v1"
+    container = {"image": "x", "ports": [{"name": "http", "containerPort": 80}]}
+    objects = [
+        (v1, "Pod", {"spec": {"nodeName": "n", "containers": [container]}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}}),
+        (v1, "Namespace", {"spec": {"finalizers": ["kubernetes"]}}),
+        (v1, "ServiceAccount", {"secrets": []}),
+        (v1, "Service", {"spec": {"clusterIP": "None", "ports": [{"port": 53, "targetPort": "dns"}]}}),
+        (v3, "Tier", {"spec": {"order": 5, "defaultAction": "Pass"}}),
+        (v3, "HostEndpoint", {"spec": {"node": "n", "interfaceName": "*", "expectedIPs": ["192.0.2.1"]}}),
+        (v3, "NetworkSet", {"spec": {"nets": ["192.0.2.1", "192.0.2.8/29"]}}),
+        (v3, "GlobalNetworkSet", {"spec": {"nets": []}}),
+    ]
+    listed = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, **rest} for version, kind, rest in objects
+    ]
+    loaded = load(json.dumps(listed))
+    found = loaded.inventory
+    assert problems(loaded) == []
+    assert found.pods[0].ports[0].port == 80
+    assert found.pods[0].addresses == (ip_address("10.0.0.1"),)
+    assert (found.services[0].cluster_ips, found.services[0].ports[0].target) == ((), "dns")
+    assert found.tiers[0].default_action is Action.PASS
+    assert found.host_endpoints[0].interface == "*"
+    assert found.network_sets[0].nets == (ip_network("192.0.2.1/32"), ip_network("192.0.2.8/29"))
+    assert [each.namespace for each in found.network_sets] == ["default", None]
+    assert (len(found.namespaces), len(found.service_accounts)) == (1, 1)
+
+
+def test_tiers_of_calico_itself_exist_unwritten(load: Load) -> None:
+    """A written tier of the name comes first; an unknown one is None."""
+    inventory = load(KUBERNETES).inventory
+    default = inventory.tier("default")
+    assert default is not None
+    assert (default.order, default.default_action) == (1_000_000, Action.DENY)
+    assert inventory.tier("nowhere") is None
