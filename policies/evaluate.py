@@ -145,7 +145,8 @@ def _why(walk: Walk) -> str:
         return f"{side}: rule {step.rules[-1].index + 1} of {step.policy} says {step.rules[-1].rule.action}"
     if walk.ending is Ending.END_OF_TIER:
         names = ", ".join(str(policy) for policy in walk.decided_by)
-        return f"{side}: no rule allows it, and tier {walk.tiers[-1].tier.name} then drops what {names} isolates"
+        verb = "isolates" if len(walk.decided_by) == 1 else "isolate"
+        return f"{side}: no rule allows it, and tier {walk.tiers[-1].tier.name} then drops what {names} {verb}"
     profile = {
         Ending.PROFILE: "no policy decides, and its profile allows",
         Ending.NO_PROFILE: "no policy decides, and no profile of it allows",

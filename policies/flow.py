@@ -208,7 +208,7 @@ def _numbers(targets: tuple[tuple[int, int | str], ...], pod: Pod) -> Iterator[t
 
 
 _TARGET = re.compile(
-    r"(?P<who>\[[^]]+\]|[^:\[\]]+|[0-9A-Fa-f:]+?)(?::(?P<port>[0-9]+))?"
+    r"(?P<who>\[[^]]+\]|[^:\[\]]+?|[0-9A-Fa-f:]+?)(?::(?P<port>[0-9]+))?"
     r"(?:/(?P<protocol>tcp|udp|sctp|udplite|icmp|icmpv6|[0-9]{1,3}))?",
     re.IGNORECASE,
 )

@@ -9,6 +9,7 @@ logged by a policy that sorts last in it; packets that a Deny rule drops, by one
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,9 @@ MAX_SELECTOR = 1024
 
 _UNPREFIXED = ("default", "kube-admin", "kube-baseline")
 """Tiers whose policies need no tier name in front: `default` always, the others exist from 3.32 on."""
+
+
+_OWN_ORDER = "give it an order of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +309,18 @@ def _late(policy: Policy, order: float) -> str:
     return f"{policy} {here}, after our Log policy at {order:g}, and allows packets that this has logged: {advice}"
 
 
+def tied_denials(inventory: Inventory) -> list[str]:
+    """Policies with Deny rules that share their order with one that sorts before them: nothing fits in between."""
+    found = []
+    for _, policies in ordered_tiers(inventory):
+        for before, policy in itertools.pairwise(policies):
+            if has_rule(policy, Action.DENY) and policy.order == before.order and policy.order is not None:
+                found.append(
+                    f"{policy} has the same order as {before}, so no Log policy fits just before it: {_OWN_ORDER}"
+                )
+    return found
+
+
 def generate(inventory: Inventory, options: Options | None = None) -> Plan:
     """Log policies for all enforced policies of the inventory, proved; or the reasons why not.
 
@@ -317,5 +333,6 @@ def generate(inventory: Inventory, options: Options | None = None) -> Plan:
     drafts, notes = _without_covered(list(_drafts(enforced, options)))
     made = _named(drafts, theirs, options)
     proof = verify(theirs, [each.policy for each in made])
-    refusals = [] if proof.holds else [*late_allowers(enforced, options), *str(proof).splitlines()]
+    reasons = [] if proof.holds else [*late_allowers(enforced, options), *tied_denials(enforced)]
+    refusals = [] if proof.holds else [*reasons, *str(proof).splitlines()]
     return Plan(tuple(made), proof, (*_notes(theirs, ours), *notes), tuple(refusals))

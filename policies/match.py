@@ -14,9 +14,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from policies.flow import PORT_PROTOCOLS, PROTOCOL_NAMES, Flow, Party, protocol_number
+from policies.labelspace import atoms
 from policies.model import EntityRule, Icmp, NamedPort, Network, Port, PortRange, Protocol, Rule
 from policies.scope import excluded_term, peer_term
-from policies.selector import Term, canonical, compiled
+from policies.selector import And, Term, canonical, compiled
 
 PROTOCOLS_WITH_NUMBERS = frozenset({6, 17, 132})
 """TCP, UDP and SCTP: the protocols whose port numbers Calico renders."""
@@ -139,10 +140,19 @@ _peer_term = lru_cache(maxsize=65536)(peer_term)
 _excluded_term = lru_cache(maxsize=65536)(excluded_term)
 
 
-def _known_as(party: Party) -> str:
+def _known_as(party: Party, failing: Term) -> str:
     if not party.identities:
         return f"{party.name}, which no pod, host endpoint or network set claims"
-    return f"{party.name} with {listed((f'{k}={v}' for k, v in party.identities[0].items() if '/' not in k), 4)}"
+    own = party.identities[0]
+    asked = dict.fromkeys(atom.label for atom in atoms(failing))
+    return f"{party.name}, where {listed(f'{k} is {own[k]}' if k in own else f'{k} is not set' for k in asked)}"
+
+
+def _failing(term: Term, party: Party) -> Term:
+    """The first term of a conjunction that fails for a party with one label map; else the whole."""
+    if not isinstance(term, And) or len(party.identities) != 1:
+        return term
+    return next((_failing(part, party) for part in term.terms if not _picked(part, party)), term)
 
 
 def _picked(term: Term, party: Party) -> bool:
@@ -153,14 +163,15 @@ def _selector(side: Side) -> Mismatch | None:
     term = _peer_term(side.entity, side.scope)
     if term is None or _picked(term, side.party):
         return None
-    return Mismatch("selector", canonical(term), _known_as(side.party))
+    failing = _failing(term, side.party)
+    return Mismatch("selector", canonical(failing), _known_as(side.party, failing))
 
 
 def _not_selector(side: Side) -> Mismatch | None:
     term = _excluded_term(side.entity)
     if term is None or not _picked(term, side.party):
         return None
-    return Mismatch("notSelector", f"anything but {canonical(term)}", _known_as(side.party))
+    return Mismatch("notSelector", f"anything but {canonical(term)}", _known_as(side.party, term))
 
 
 def _has_port(side: Side, port: Port) -> bool:
