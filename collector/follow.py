@@ -16,6 +16,8 @@ from analytics import Writer
 from collector import names
 from collector.book import Book
 from collector.committer import Committer, Sink
+from collector.journal import Journal
+from collector.kmsg import Kmsg
 from collector.path import Path
 from collector.rows import Piece
 from collector.settings import Beginning, Settings, Summary
@@ -37,6 +39,9 @@ class Source(Protocol):
 
     def folders(self) -> Iterable[str]:
         """Folders in which something changes when there is more."""
+
+    def waiting(self) -> list[str]:
+        """Files whose last line has no newline yet."""
 
     def close(self) -> None:
         """Let go of everything open."""
@@ -87,16 +92,29 @@ class Files:
                 self._paths[path] = Path(path, self._book, self._settings, start)
 
 
-def follow(patterns: Sequence[str], store: str, settings: Settings, stop: threading.Event) -> Summary:
+def follow(
+    patterns: Sequence[str],
+    store: str,
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    journal: str | None = None,
+    kmsg: bool = False,
+) -> Summary:
     """Follow files until `stop` is set (or, with `settings.once`, until everything that is there was read).
 
-    Raises StoreError when the store cannot be opened, and, once `stop` is set or with `once`, when it takes no rows.
+    `journal`: also the journal in this directory, "" for the system's. `kmsg`: also /dev/kmsg.
+    Raises CollectorError for a source that is not there; StoreError when the store cannot be opened, and, once `stop`
+    is set or with `once`, when it takes no rows.
     """
     with Writer(store) as writer:
-        files = Files(patterns, Book(writer.positions()), settings)
-        summary = run([files], writer, settings, stop)
-        summary.waiting.extend(files.waiting() if settings.once else ())
-        return summary
+        book = Book(writer.positions())
+        sources: list[Source] = [Files(patterns, book, settings)] if patterns else []
+        if journal is not None:
+            sources.append(Journal(journal, book, settings))
+        if kmsg:
+            sources.append(Kmsg(book, settings))
+        return run(sources, writer, settings, stop)
 
 
 def run(sources: Sequence[Source], store: Sink, settings: Settings, stop: threading.Event) -> Summary:
@@ -107,7 +125,10 @@ def run(sources: Sequence[Source], store: Sink, settings: Settings, stop: thread
             _drain(sources, committer, settings, stop)
         else:
             _follow(sources, committer, settings, stop)
-        return committer.close()
+        summary = committer.close()
+        if settings.once:
+            summary.waiting.extend(path for source in sources for path in source.waiting())
+        return summary
     except BaseException:
         committer.abandon()
         raise

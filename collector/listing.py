@@ -13,7 +13,7 @@ from io import BufferedReader
 from typing import Any
 
 from collector.settings import LINE_LIMIT
-from parser import FIELDS, TOO_LONG, Options, Packet, Reject
+from parser import FIELDS, TOO_LONG, Options, Reject
 from parser.bulk import Batch, read
 
 _BLOCK = 1024 * 1024
@@ -26,25 +26,25 @@ def list_lines(stream: BufferedReader, options: Options) -> Iterator[str]:
 
     The year of a time stamp without one is taken as of now, since a pipe has no time of its own.
     """
-    rest, previous = b"", None
+    rest = before = b""
     for block in iter(lambda: stream.read1(_BLOCK), b""):
         if len(rest) > LINE_LIMIT and b"\n" not in block:
             continue
         if len(rest) > LINE_LIMIT:
             rest, block = b"", block[block.index(b"\n") + 1 :]
             yield _json("reject", None, None, asdict(Reject(TOO_LONG)))
-        batch = read(rest + block, options, anchor=datetime.now(UTC), previous=previous)
+        batch = read(rest + block, options, anchor=datetime.now(UTC), before=before)
         yield from _objects(rest + block, batch)
-        rest, previous = (rest + block)[batch.consumed :], batch.last
+        before, rest = (rest + block)[: batch.consumed][-LINE_LIMIT:], (rest + block)[batch.consumed :]
     if rest:
-        yield from _last(rest, options, previous)
+        yield from _last(rest, options, before)
 
 
-def _last(rest: bytes, options: Options, previous: Packet | None) -> Iterator[str]:
+def _last(rest: bytes, options: Options, before: bytes) -> Iterator[str]:
     if len(rest) > LINE_LIMIT:
         yield _json("reject", None, None, asdict(Reject(TOO_LONG)))
     else:
-        yield from _objects(rest, read(rest, options, anchor=datetime.now(UTC), final=True, previous=previous))
+        yield from _objects(rest, read(rest, options, anchor=datetime.now(UTC), final=True, before=before))
 
 
 def _objects(data: bytes, batch: Batch) -> Iterator[str]:

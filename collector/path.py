@@ -299,8 +299,9 @@ class Path:
         if at is not None:
             younger = [text for text in texts[at + 1 :] if text in others]
         elif known is not None or self._arranged:
-            since = known.time.timestamp() if known else self._began
+            since = (known.time.timestamp() if known else self._began) - TICK_S
             younger = [text for text in others if text.facts().modified.timestamp() > since]
+            younger = [text for text in younger if self._book.find(text, strictly=False) is None]
         else:
             younger = []
         keys = {text.facts().key for text in others}

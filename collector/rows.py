@@ -18,6 +18,9 @@ from parser.bulk import Batch
 Place = Callable[[int], int]
 """From the offset of a line in its chunk to its place in the source: bytes for files, records for the journal."""
 
+When = Callable[[int], datetime]
+"""The time of the line at this offset, for one that shows none."""
+
 TOO_LONG = "line too long"
 assert TOO_LONG in REASONS
 
@@ -47,11 +50,11 @@ def packets_of(batch: Batch, file: str, base: int, node: str | None) -> tuple[pl
     return (frame.select(*names, "source_file", "source_offset"),)
 
 
-def rejects_of(batch: Batch, file: str, place: Place, node: str | None, now: datetime) -> tuple[RejectRow, ...]:
-    """The rejects of a batch; one without a time on it gets `now`."""
+def rejects_of(batch: Batch, file: str, place: Place, node: str | None, when: When) -> tuple[RejectRow, ...]:
+    """The rejects of a batch; one without a time on it gets that of `when`."""
     return tuple(
         RejectRow(
-            time=found.time or now,
+            time=found.time or when(found.offset),
             node=found.node or node,
             source_file=file,
             source_offset=place(found.offset),
@@ -64,11 +67,11 @@ def rejects_of(batch: Batch, file: str, place: Place, node: str | None, now: dat
     )
 
 
-def losses_of(batch: Batch, file: str, place: Place, node: str | None, now: datetime) -> tuple[LossRow, ...]:
-    """The reports of loss in a batch; one without a time on it gets `now`."""
+def losses_of(batch: Batch, file: str, place: Place, node: str | None, when: When) -> tuple[LossRow, ...]:
+    """The reports of loss in a batch; one without a time on it gets that of `when`."""
     return tuple(
         LossRow(
-            time=found.time or now,
+            time=found.time or when(found.offset),
             node=found.node or node,
             source_file=file,
             source_offset=place(found.offset),

@@ -17,7 +17,6 @@ from collector.lines import nuls, whole
 from collector.rows import Piece, losses_of, overlong, packets_of, rejects_of
 from collector.settings import LINE_LIMIT, Settings
 from collector.texts import Facts, PlainText, Text
-from parser import Packet
 from parser.bulk import Batch, read
 
 TICK_S = 1.0  # time stamps of files move in steps: 4 ms on ext4, a second or two on some network file systems
@@ -57,9 +56,7 @@ class Tail:
         self._settings = settings
         self._name = name
         self._long = b""  # how the over-long line starts whose end is looked for
-        self._last: Packet | None = None
         self._seen: Facts | None = None
-        self._resumed = known is not None
         self.behind = True
 
     def unchanged(self) -> bool:
@@ -99,12 +96,14 @@ class Tail:
         return piece
 
     def close_position(self) -> Piece:
-        """Declare the file read to its end; a damaged archive is a loss."""
+        """Declare the file read to its end; a damaged archive is a loss. The time stays that of the last line read:
+        should this file be gone one day, its successors are those written to since."""
         position = self._stand()
         losses: tuple[LossRow, ...] = ()
         if self.text.damage:
             losses = (loss_row(position, self._settings.node, f"{self.text.path}: damaged: {self.text.damage}"),)
-        self.position = replace(position, size=position.offset, closed=True)
+        before = self.position or position
+        self.position = replace(position, size=position.offset, closed=True, time=before.time)
         return Piece(self.position, losses=losses)
 
     def _lines(self, data: bytes, facts: Facts, *, final: bool) -> Piece | None:
@@ -126,21 +125,12 @@ class Tail:
 
     def _parse(self, lines: bytes, facts: Facts, *, final: bool) -> Batch:
         options = self._settings.options
-        return read(lines, options, anchor=facts.modified, final=final, previous=self._previous(facts))
-
-    def _previous(self, facts: Facts) -> Packet | None:
-        """The packet of the line before, which "last message repeated" refers to; after a restart it is read again."""
-        if self._resumed:
-            self._resumed = False
-            line = self.mark.tail[self.mark.tail.rfind(b"\n", 0, -1) + 1 :]
-            self._last = read(line, self._settings.options, anchor=facts.modified, final=True).last
-        return self._last
+        return read(lines, options, anchor=facts.modified, final=final, before=self.mark.tail)
 
     def _take(self, batch: Batch, lines: bytes) -> Piece:
         base, node, now = self._ahead.offset, self._settings.node, datetime.now(UTC)
         before, self.mark = self.mark.offset, self._ahead.advance(lines)
         self._ahead = self.mark
-        self._last = batch.last
         position = self._stand()
         self.position = replace(
             position,
@@ -152,8 +142,8 @@ class Tail:
         return Piece(
             self.position,
             packets_of(batch, position.file, base, node),
-            rejects_of(batch, position.file, base.__add__, node, now),
-            losses_of(batch, position.file, base.__add__, node, now),
+            rejects_of(batch, position.file, base.__add__, node, lambda _: now),
+            losses_of(batch, position.file, base.__add__, node, lambda _: now),
             lines=batch.lines,
             bytes=self.mark.offset - before,
         )
@@ -165,7 +155,7 @@ class Tail:
         if newline < 0 and not final:
             return None
         base, self.mark, start = self.mark.offset, self._ahead, self._long
-        self._long, self._last, self._seen, self.behind = b"", None, None, True
+        self._long, self._seen, self.behind = b"", None, True
         position = self._stand()
         self.position = replace(position, lines=position.lines + 1, rejects=position.rejects + 1)
         length = self.mark.offset - base

@@ -7,13 +7,13 @@ from datetime import datetime
 
 import polars as pl
 
-from parser import Loss, Options, Packet, Reject
+from parser import Loss, Options, Reject
 from parser.bulk import Batch, Lost, Rejected
 from parser.line import parse
 
 
 def read(
-    data: bytes, options: Options, *, anchor: datetime, final: bool = False, previous: Packet | None = None
+    data: bytes, options: Options, *, anchor: datetime, final: bool = False, before: bytes = b""
 ) -> Batch:
     """The batch of all whole lines in `data`."""
     text = data if final else data[: data.rfind(b"\n") + 1]
@@ -28,4 +28,4 @@ def read(
             case Loss() as loss:
                 losses.append(Lost(offset, line.removesuffix(b"\n"), loss, None, None))
         offset += len(line)
-    return Batch(len(text), lines, pl.DataFrame(), lines - len(rejects), tuple(rejects), tuple(losses), None)
+    return Batch(len(text), lines, pl.DataFrame(), lines - len(rejects), tuple(rejects), tuple(losses))
