@@ -16,7 +16,7 @@ from parser.ebpf import trace_fields
 from parser.frame import Frame, clean_frame, original
 from parser.losses import loss
 from parser.options import Options
-from parser.outcome import HEAD_CUT, NO_HEAD, NOT_FROM_THE_KERNEL, SPLICED, Other, Outcome, Reject
+from parser.outcome import FOREIGN_FORMAT, HEAD_CUT, NO_HEAD, NOT_FROM_THE_KERNEL, SPLICED, Other, Outcome, Reject
 from parser.packet import Packet
 
 HEAD = re.compile(r"IN=\S{0,15} (?:PHYSIN=\S{1,15} )?OUT=\S{0,15}(?= |$)")
@@ -32,6 +32,9 @@ _SECOND_RECORD = re.compile(
     r"|IN=\S{0,15} OUT=\S{0,15} (?:PHYS|MAC=[0-9a-f]{2}:|MACSRC=|SRC=|ARP )"
 )
 _SHORT_PREFIX = 29
+_PVE = re.compile(r"\d+ \d+ \S+ \d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4} ")
+"""pve-firewall-logger's line (Proxmox): VM, level, chain, a date of its own."""
+
 _CONTINUATION = re.compile(r".*<[0-7]>")
 """The kernel's own level mark inside a line: a record was printed into an unfinished one, and begins after the mark."""
 
@@ -79,6 +82,8 @@ def _without_head(found: Frame, options: Options) -> Outcome:
     if prefixes.match(found.message, replace(options, any_prefix=False)):
         return Reject(NO_HEAD, found.message_offset + len(found.message), "our prefix, but no IN= and OUT= after it")
     if options.any_prefix and (cut := _HEAD_CUT.search(found.message)):
+        if _PVE.match(found.message):
+            return Reject(FOREIGN_FORMAT, found.message_offset, "pve-firewall's own logger")
         return Reject(HEAD_CUT, found.message_offset, f"the record begins before {cut[0].strip(' =')!r}")
     return Other()
 
@@ -102,6 +107,8 @@ class _Record:
             return Reject(NOT_FROM_THE_KERNEL, self.found.message_offset, f"the kernel's tag, not {self.found.tag!r}")
         if spliced is not None:
             return Reject(SPLICED, self.found.message_offset + spliced, "one record only")
+        if _PVE.match(self.found.message):
+            return Reject(FOREIGN_FORMAT, self.found.message_offset, "pve-firewall's own logger")
         return self._body(prefix)
 
     def _prefix_text(self) -> str:

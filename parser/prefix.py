@@ -119,7 +119,10 @@ def _named(part: str, group: str | None, index: int, parts: list[tuple[str, str 
     """The pattern of one part: a specifier that comes again must show the same value (in a cut text, as much of it)."""
     if group is None:
         return re.escape(part)
-    value = rf"{_NAME}*(?:/{_NAME}*)?" if part == "%p" else f"{_NAME}*"
+    name = (
+        f"{_NAME}*?" if again else f"{_NAME}*"
+    )  # whole: as short as can be, so that a suffix is not taken for a name's end
+    value = f"{name}(?:/{name})?" if part == "%p" else name
     if any(earlier == group for _, earlier in parts[:index]):
         return f"(?P={group})" if again else value
     return f"(?P<{group}>{value})"

@@ -53,6 +53,11 @@ def line_end(data: bytes, position: int) -> int:
     return len(data) if newline < 0 else newline + 1
 
 
+def _ends_line(data: bytes, end: int) -> bool:
+    """Is the line before `end` complete?"""
+    return data[end - 1 : end] == b"\n"
+
+
 def _record_end(data: bytes, start: int) -> tuple[int, bool]:
     """The end of the record that begins at `start`, and whether all of it is there."""
     end = line_end(data, start)
@@ -63,7 +68,7 @@ def _record_end(data: bytes, start: int) -> tuple[int, bool]:
         return _block_end(data, end, _verbose_field)
     if JOURNAL_FIELD.match(line):
         return _entry_end(data, start)
-    return end, data[end - 1 : end] == b"\n"
+    return end, _ends_line(data, end)
 
 
 def _verbose_field(line: bytes) -> bool:
@@ -81,7 +86,7 @@ def _block_end(data: bytes, position: int, belongs: Callable[[bytes], bool]) -> 
     while position < len(data):
         end = line_end(data, position)
         if not belongs(data[position:end].rstrip(b"\n")):
-            return _blank_end(data, position), True
+            return _blank_end(data, position), _ends_line(data, end)
         position = end
     return position, False
 
@@ -92,7 +97,7 @@ def _entry_end(data: bytes, position: int) -> tuple[int, bool]:
         end = line_end(data, position)
         line = data[position:end].rstrip(b"\n")
         if not FIELD.match(line):
-            return _blank_end(data, position), True
+            return _blank_end(data, position), _ends_line(data, end)
         if b"=" not in line and field_length(data, end) <= LONGEST_FIELD:
             end += LENGTH_BYTES + field_length(data, end) + 1
         position = end
@@ -106,8 +111,8 @@ def _run_end(data: bytes, start: int) -> tuple[int, bool]:
         end = line_end(data, position)
         match = _CONTAINER.match(data[position:end].rstrip(b"\n"))
         if match is None:
-            return position, True
+            return position, _ends_line(data, end)
         if match["kind"] == b"F" or end - start > LONGEST_FIELD:
-            return end, data[end - 1 : end] == b"\n"
+            return end, _ends_line(data, end)
         position = end
     return position, False

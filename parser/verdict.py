@@ -61,7 +61,7 @@ def _too_large(rest: str) -> bool:
     if match["left"]:
         return len(match["left"]) > 10 or int(match["left"]) > U32
     limit = _LIMITS.get(match["name"].rstrip("=:"))
-    digits = match["digits"].lstrip("0")
+    digits = match["digits"].lstrip("0") or "0"
     if limit is None or not (match["hex"] or digits.isdecimal()):
         return False
     return len(digits) > 20 or int(digits, 16 if match["hex"] else 10) > limit

@@ -81,13 +81,15 @@ def _calendar(parts: dict[str, str | None], anchor: datetime, zone: tzinfo) -> d
     month = MONTHS[parts["name"] or ""] if "name" in parts else int(parts["month"] or 0)
     second = int(parts.get("second") or 0)
     clock = (int(parts["hour"] or 0), int(parts["minute"] or 0), min(second, 59), _microseconds(parts.get("fraction")))
-    leap = timedelta(seconds=second - clock[2])
     year = parts.get("year") or parts.get("year2")
     day = int(parts["day"] or 0)
     if year:
         local = datetime(int(year), month, day, *clock)  # noqa: DTZ001 - the zone is the next question
-        return _placed(local, parts, zone) + leap
-    return _latest(month, day, clock, anchor, zone) + leap
+        moment = _placed(local, parts, zone)
+    else:
+        moment = _latest(month, day, clock, anchor, zone)
+    # Adding to a datetime forgets which of two equal hours is meant, so add only where there is something to add.
+    return moment + timedelta(seconds=1) if second == 60 else moment
 
 
 def _latest(month: int, day: int, clock: tuple[int, int, int, int], anchor: datetime, zone: tzinfo) -> datetime:

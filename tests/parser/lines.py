@@ -1,6 +1,6 @@
 """Legal kernel lines made from known values: Hypothesis strategies that render nf_log_syslog.c's own printf order.
 
-Rule: a strategy yields the text together with the fields that a reader must find in it, and nothing here uses the parser.
+Rule: a strategy yields a text together with the fields that a reader must find in it; nothing here uses the parser.
 `bodies()` is the text from IN= on, `messages()` has a prefix before it, `syslog_lines()` a frame around that.
 """
 

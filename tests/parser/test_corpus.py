@@ -219,7 +219,7 @@ def _live(expected: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", _with_norm("kernel_6_18_generated"))
 def test_generated_by_a_live_kernel(row: dict[str, Any]) -> None:
-    """A line that a 6.18 kernel printed gives the values that an independent recogniser found in it, quotation included."""
+    """A line that a 6.18 kernel printed gives the values that an independent recogniser found in it."""
     packet = parse(row["line"], EVERYTHING, anchor=ANCHOR)
     assert isinstance(packet, Packet)
     expected = _live(row["expected_norm"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from json import dumps
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,10 +21,16 @@ BODY = (
     "LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=58406 DF PROTO=TCP SPT=45588 DPT=80 WINDOW=64860 RES=0x00 SYN URGP=0 "
 )
 OURS = "calico-packet: " + BODY
-JOURNAL = (
-    '{"_TRANSPORT":"kernel","_HOSTNAME":"n1","SYSLOG_IDENTIFIER":"kernel","SYSLOG_FACILITY":"0",'
-    '"__REALTIME_TIMESTAMP":"1795352860325509","_SOURCE_MONOTONIC_TIMESTAMP":"2236840527","MESSAGE":"%s"}'
-)
+SYSLOGGED = "Nov 22 13:05:43 n1 kernel:"
+ENTRY = {
+    "_TRANSPORT": "kernel",
+    "_HOSTNAME": "n1",
+    "SYSLOG_IDENTIFIER": "kernel",
+    "SYSLOG_FACILITY": "0",
+    "__REALTIME_TIMESTAMP": "1795352860325509",
+    "_SOURCE_MONOTONIC_TIMESTAMP": "2236840527",
+    "MESSAGE": OURS,
+}
 EXPORT = (
     "__CURSOR=s=c5;i=2\n__REALTIME_TIMESTAMP=1795352860325509\nMESSAGE=%s\n_TRANSPORT=%s\n_HOSTNAME=n1\n"
     "SYSLOG_IDENTIFIER=kernel\n_SOURCE_MONOTONIC_TIMESTAMP=2236840527\n"
@@ -54,6 +61,8 @@ class Case:
 
 
 SYSLOG = at(13, 5, 43)
+ZULU = at(13, 5, 43, zone=UTC)
+READ = "2026-11-22T12:00:00Z stdout"
 TRUSTED = (
     Case("rsyslog traditional", f"Nov 22 13:05:43 n1 kernel: [ 2236.840527] {OURS}", SYSLOG, "n1", 2236.840527),
     Case("no kernel stamp", f"Nov 22 13:05:43 n1 kernel: {OURS}", SYSLOG, "n1"),
@@ -72,19 +81,19 @@ TRUSTED = (
     Case("day without either", f"Nov 2 13:05:43 n1 kernel: {OURS}", SYSLOG.replace(day=2), "n1"),
     Case("ISO with offset", f"2026-11-22T13:05:43.25-08:00 n1 kernel: {OURS}",
          at(13, 5, 43, 250000, timezone(timedelta(hours=-8))), "n1"),
-    Case("ISO in UTC", f"2026-11-22T13:05:43Z n1 kernel: {OURS}", at(13, 5, 43, zone=UTC), "n1"),
+    Case("ISO in UTC", f"2026-11-22T13:05:43Z n1 kernel: {OURS}", ZULU, "n1"),
     Case("short-iso", f"2026-11-22T13:05:43+0530 n1 kernel: {OURS}",
          at(13, 5, 43, zone=timezone(timedelta(hours=5, minutes=30))), "n1"),
     Case("ISO without offset", f"2026-11-22T13:05:43 n1 kernel: {OURS}", SYSLOG, "n1"),
     Case("leap second", f"2026-11-22T13:05:60Z n1 kernel: {OURS}", at(13, 6, 0, zone=UTC), "n1"),
-    Case("RFC 5424", f"<4>1 2026-11-22T13:05:43Z n1 kernel - - - [ 1.500000] {OURS}", at(13, 5, 43, zone=UTC), "n1", 1.5),
-    Case("RFC 5424, octets counted", f"412 <4>1 2026-11-22T13:05:43Z n1 kernel - - - {OURS}", at(13, 5, 43, zone=UTC), "n1"),
+    Case("RFC 5424", f"<4>1 2026-11-22T13:05:43Z n1 kernel - - - [ 1.500000] {OURS}", ZULU, "n1", 1.5),
+    Case("RFC 5424, octets counted", f"412 <4>1 2026-11-22T13:05:43Z n1 kernel - - - {OURS}", ZULU, "n1"),
     Case("RFC 5424, structured data", f'<4>1 2026-11-22T13:05:43Z n1 kernel - - [a k="v \\]"][b c="d"] {OURS}',
-         at(13, 5, 43, zone=UTC), "n1"),
+         ZULU, "n1"),
     Case("RFC 5424, no time or host", f"<4>1 - - kernel - - - {OURS}"),
-    Case("RFC 5424 in a file", f"2026-11-22T13:05:43Z n1 kernel - - - [ 1.500000] {OURS}", at(13, 5, 43, zone=UTC), "n1", 1.5),
+    Case("RFC 5424 in a file", f"2026-11-22T13:05:43Z n1 kernel - - - [ 1.500000] {OURS}", ZULU, "n1", 1.5),
     Case("short-full", f"Sun 2026-11-22 13:05:43 CET n1 kernel: {OURS}", SYSLOG, "n1"),
-    Case("short-full in UTC", f"Sun 2026-11-22 13:05:43 UTC n1 kernel: {OURS}", at(13, 5, 43, zone=UTC), "n1"),
+    Case("short-full in UTC", f"Sun 2026-11-22 13:05:43 UTC n1 kernel: {OURS}", ZULU, "n1"),
     Case("short-unix", f"1795352860.325509 n1 kernel: {OURS}", RECEIVED, "n1"),
     Case("short-monotonic", f"[ 2170.172431] n1 kernel: {OURS}", None, "n1", 2170.172431),
     Case("short-delta", f"[ 2170.172431 <    0.047973 >] n1 kernel: {OURS}", None, "n1", 2170.172431),
@@ -103,17 +112,17 @@ TRUSTED = (
     Case("caller in the stamp", f"[  147.444368][  T11] {OURS}", None, None, 147.444368),
     Case("kmsg", f"4,594,2236840287,-;{OURS}", None, None, 2236.840287),
     Case("kmsg with caller", f"4,594,2236840287,-,caller=T123;{OURS}", None, None, 2236.840287),
-    Case("journal json", JOURNAL % OURS, RECEIVED, "n1", 2236.840527),
+    Case("journal json", dumps(ENTRY), RECEIVED, "n1", 2236.840527),
     Case("journal export", EXPORT % (OURS, "kernel"), RECEIVED, "n1", 2236.840527),
     Case("journal export, binary message", BINARY, None, "n1"),
     Case("journal verbose", VERBOSE, at(14, 7, 40, 325509), "n1", 2236.840527),
-    Case("docker", '{"log":"Nov 22 13:05:43 n1 kernel: %s\\n","stream":"stdout","time":"2026-11-22T12:00:00Z"}' % OURS,
+    Case("docker", dumps({"log": f"{SYSLOGGED} {OURS}\n", "stream": "stdout", "time": "2026-11-22T12:00:00Z"}),
          SYSLOG, "n1"),
-    Case("CRI", f"2026-11-22T12:00:00.333333333Z stdout F [ 2236.840527] {OURS}", at(12, 0, 0, 333333, UTC), None, 2236.840527),
-    Case("CRI in two parts", f"2026-11-22T12:00:00Z stdout P [ 2.000001] {OURS[:50]}\n2026-11-22T12:00:00Z stdout F {OURS[50:]}",
+    Case("CRI", f"2026-11-22T12:00:00.333Z stdout F [ 2.000001] {OURS}", at(12, 0, 0, 333000, UTC), None, 2.000001),
+    Case("CRI in two parts", f"{READ} P [ 2.000001] {OURS[:50]}\n{READ} F {OURS[50:]}",
          at(12, 0, 0, zone=UTC), None, 2.000001),
-    Case("Vector", '{"appname":"kernel","host":"n1","message":"%s","timestamp":"2026-11-22T13:05:43Z"}' % OURS,
-         at(13, 5, 43, zone=UTC), "n1"),
+    Case("Vector", dumps({"appname": "kernel", "host": "n1", "message": OURS, "timestamp": "2026-11-22T13:05:43Z"}),
+         ZULU, "n1"),
     Case("kubectl logs --prefix", f"[pod/logs-x/y] Nov 22 13:05:43 n1 kernel: {OURS}", SYSLOG, "n1"),
     Case("grep -n", f"/var/log/kern.log:123:Nov 22 13:05:43 n1 kernel: {OURS}", SYSLOG, "n1"),
     Case("grep -A", f"kern.log-Nov 22 13:05:43 n1 kernel: {OURS}", SYSLOG, "n1"),
@@ -155,15 +164,15 @@ UNTRUSTED = (
     ("a user's message in dmesg -x", f"user  :notice: [ 2236.840527] {OURS}"),
     ("a user's message in dmesg -r", f"<14>[ 2236.840527] {OURS}"),
     ("a user's message in kmsg", f"14,594,2236840287,-;{OURS}"),
-    ("journal json, syslog transport", (JOURNAL % OURS).replace('"_TRANSPORT":"kernel"', '"_TRANSPORT":"syslog"')),
-    ("journal json, user facility", (JOURNAL % OURS).replace('"SYSLOG_FACILITY":"0"', '"SYSLOG_FACILITY":"1"')),
+    ("journal json, syslog transport", dumps(ENTRY | {"_TRANSPORT": "syslog"})),
+    ("journal json, user facility", dumps(ENTRY | {"SYSLOG_FACILITY": "1"})),
     (
         "journal json, message with a frame",
-        (JOURNAL % f"Nov 22 13:05:43 n1 kernel: {OURS}").replace(':"kernel"', ':"stdout"'),
+        dumps(ENTRY | {"_TRANSPORT": "stdout", "MESSAGE": f"{SYSLOGGED} {OURS}"}),
     ),
     ("journal export, syslog transport", EXPORT % (OURS, "syslog")),
     ("one field of an export entry", f"MESSAGE={OURS}"),
-    ("Vector, another program", '{"appname":"app","host":"n1","message":"Nov 22 13:05:43 n1 kernel: %s"}' % OURS),
+    ("Vector, another program", dumps({"appname": "app", "host": "n1", "message": f"{SYSLOGGED} {OURS}"})),
     ("tai64nlocal", f"2026-11-22 13:05:43.222382500 <4>{OURS}"),
 )
 
