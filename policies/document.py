@@ -115,7 +115,9 @@ def scalar(text: str) -> Scalar:
     """What an unquoted scalar means (go-yaml v2, resolve.go); no sexagesimal numbers, so `80:90` stays text."""
     if text in _WORDS:
         return _WORDS[text]
-    digits = text.replace("_", "") if text[0] in "+-.0123456789" and len(text) <= MAX_DIGITS else ""
+    if text[0] not in "+-.0123456789" or len(text) > MAX_DIGITS:
+        return text
+    digits = text.replace("_", "")
     for pattern, convert in _NUMBERS:
         if pattern.fullmatch(digits):
             return convert(digits)

@@ -123,6 +123,8 @@ class Check:
             self.report(node, path, "wrong-shape", f"{_shown(node.value)} where a list is needed", _dash(node))
             return
         for index, item in enumerate(node.value):
+            if item.value is None and isinstance(shape.item, Scalar):
+                self.report(item, (*path, index), "wrong-shape", f"nothing where {shape.item.name} is needed")
             self.compare(item, shape.item, (*path, index))
 
     def _mapping(self, node: Node, shape: MapOf | Fields, path: Path) -> None:
