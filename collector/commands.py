@@ -81,9 +81,7 @@ def collect(files: tuple[str, ...], store: str, journal: str | None, kmsg: bool,
     """
     if not files and journal is None and not kmsg:
         raise click.UsageError("nothing to follow; name a FILE, --journal or --kmsg, for example /var/log/syslog")
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one is faster on lines, and leaves a core to the commits
-    for name in NOT_FOR_WRITING:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    spare_memory()
     from collector.follow import follow
     from collector.settings import Beginning, End, Settings
 
@@ -92,6 +90,14 @@ def collect(files: tuple[str, ...], store: str, journal: str | None, kmsg: bool,
     with stopping() as stop:
         summary = follow(files, store, settings, stop)
     tell(summary)
+
+
+def spare_memory() -> None:
+    """Settings that must be made before Polars and duckdb are loaded, for a program that runs for months."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one is faster on lines, and leaves a core to the commits
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")  # Polars' jemalloc: keep nothing
+    for name in NOT_FOR_WRITING:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 @contextmanager

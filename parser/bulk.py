@@ -8,8 +8,10 @@ frames one by one; message bodies column by column (`parser.columns`); and what 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -45,6 +47,8 @@ _ISO = (  # RFC 3339, as rsyslog's file format writes it
 _BSD = rf"^(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}) {_TAG}"  # RFC 3164
 _FRAME = {"offset": pl.Int64, "time": SCHEMA["time"], "uptime_s": pl.Float64, "node": pl.String, "message": pl.String}
 _REPEATED = b"last message repeated"
+_REPETITIONS = 64
+"""How many of them in a row are followed back: an old syslogd writes a few, a forger any number."""
 _LONGEST_MESSAGE = 900  # characters; a longer one may have been cut by the kernel (992, 1016): the reference judges
 _PREFIX = ("prefix", "policy_tier", "policy_kind", "policy_namespace", "policy_name", "follow_up")
 COLUMNS: dict[str, Any] = {**SCHEMA, "source_offset": pl.Int64}
@@ -78,7 +82,7 @@ class Batch:
     """What a chunk held: `lines == packets.height + others + len(rejects)`.
 
     `consumed`: bytes that were whole records. `packets`: the columns of `FIELDS`, then `source_offset` (bytes from the
-    beginning of the chunk). `last`: the packet of the last line, if it was one.
+    beginning of the chunk).
     """
 
     consumed: int
@@ -87,20 +91,18 @@ class Batch:
     others: int
     rejects: tuple[Rejected, ...]
     losses: tuple[Lost, ...]
-    last: Packet | None
 
 
-def read(
-    data: bytes, options: Options, *, anchor: datetime, final: bool = False, previous: Packet | None = None
-) -> Batch:
+def read(data: bytes, options: Options, *, anchor: datetime, final: bool = False, before: bytes = b"") -> Batch:
     """Read the whole records at the head of `data`, which starts at the beginning of a line.
 
     `anchor`: the newest time the chunk can hold (the file's mtime), aware. `final`: nothing follows, so that a last
-    line without newline counts. `previous`: `last` of the chunk before. Raises nothing, whatever the bytes.
+    line without newline counts. `before`: some of the text before `data`, which "last message repeated" refers to.
+    Raises nothing, whatever the bytes.
     """
     text = data if final else data[: data.rfind(b"\n") + 1]
     count, candidates = _candidates(text, options)
-    lines = _Lines(text, options, anchor, previous)
+    lines = _Lines(text, options, anchor, before)
     if is_multiline(lines.at(0)) or any(is_multiline(lines.at(at)) for at in candidates["offset"].head(1)):
         return _multiline(data, options, anchor, final)
     columns = _columns(lines, candidates)
@@ -112,11 +114,11 @@ def read(
 class _Lines:
     """The lines of a chunk, and what the reference says of those that it is asked about."""
 
-    def __init__(self, text: bytes, options: Options, anchor: datetime, previous: Packet | None = None) -> None:
+    def __init__(self, text: bytes, options: Options, anchor: datetime, before: bytes = b"") -> None:
         self.text = text
         self.options = options
         self.anchor = anchor
-        self.previous = previous
+        self.before = before
         self.packets: list[dict[str, Any]] = []
         self.rejects: list[Rejected] = []
         self.losses: list[Lost] = []
@@ -129,7 +131,7 @@ class _Lines:
     def judge(self, start: int, end: int) -> None:
         """Keep what the reference says of the record between two offsets."""
         record = self.text[start:end]
-        match self._parse(record, self._before(start) if _REPEATED in record else None):
+        match self._parse(record, self._repeated(start) if _REPEATED in record else None):
             case Packet() as packet:
                 self.packets.append({**_row(packet), "source_offset": start})
             case Reject() as reject:
@@ -144,20 +146,25 @@ class _Lines:
         missing = [pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items() if name not in known.columns]
         packets = pl.concat([known.with_columns(missing).select(list(COLUMNS)), judged]).sort("source_offset")
         others = count - packets.height - len(self.rejects)
-        last = self._before(len(self.text)) if count else self.previous
-        return Batch(consumed, count, packets, others, tuple(self.rejects), tuple(self.losses), last)
+        return Batch(consumed, count, packets, others, tuple(self.rejects), tuple(self.losses))
 
     def _parse(self, record: bytes, previous: Packet | None = None) -> Outcome:
         return parse(record, self.options, anchor=self.anchor, previous=previous)
 
-    def _before(self, offset: int) -> Packet | None:
-        """The packet of the line that ends before `offset`, if it is one."""
-        if offset == 0:
-            return self.previous
-        start = self.text.rfind(b"\n", 0, offset - 1) + 1
-        line = self.at(start)
-        outcome = self._parse(line, self._before(start) if _REPEATED in line else None)
-        return outcome if isinstance(outcome, Packet) else None
+    def _repeated(self, offset: int) -> Packet | None:
+        """The packet that a "last message repeated" at `offset` repeats: of the line before, if it is one."""
+        for line in islice(self._backwards(offset), _REPETITIONS):
+            if _REPEATED not in line:
+                outcome = self._parse(line)
+                return outcome if isinstance(outcome, Packet) else None
+        return None
+
+    def _backwards(self, offset: int) -> Iterator[bytes]:
+        for text, end in ((self.text, offset), (self.before, len(self.before))):
+            while end > 0:
+                start = text.rfind(b"\n", 0, end - 1) + 1
+                yield text[start:end].removesuffix(b"\n")
+                end = start
 
     def _place(self, record: bytes) -> tuple[datetime | None, str | None]:
         found = frame(record, self.options, anchor=self.anchor)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kernel import SENDER, Network, expected, missing, network
+
+from tests.system.kernel import SENDER, Network, expected, missing, network
 
 pytestmark = pytest.mark.system
 COUNT = 5
@@ -45,20 +46,26 @@ def process(*command: str, **options: object) -> Iterator[subprocess.Popen[bytes
             started.wait()
 
 
-def rows(store: Path) -> list[dict[str, object]]:
-    """The rows about the test's own packets, as anybody would ask for them."""
+def rows(store: Path, since: float) -> list[dict[str, object]]:
+    """The rows about packets logged since an uptime: the ring buffer still holds what earlier tests sent."""
+    question = f"{QUESTION} AND uptime_s >= {since}"
     answer = subprocess.run(
-        (*DENYLOG, "sql", QUESTION, "--store", str(store), "-o", "json"), cwd=ROOT, capture_output=True, timeout=60
+        (*DENYLOG, "sql", question, "--store", str(store), "-o", "json"), cwd=ROOT, capture_output=True, timeout=60
     )
     return json.loads(answer.stdout) if answer.returncode == 0 else []
 
 
-def wait_for_rows(store: Path, count: int, seconds: float = 30) -> list[dict[str, object]]:
+def wait_for_rows(store: Path, count: int, since: float, seconds: float = 30) -> list[dict[str, object]]:
     """The rows, once there are as many; what there is when time is up."""
     end = time.monotonic() + seconds
-    while len(found := rows(store)) < count and time.monotonic() < end:
+    while len(found := rows(store, since)) < count and time.monotonic() < end:
         time.sleep(0.5)
     return found
+
+
+def now() -> float:
+    """Seconds since boot, as the kernel stamps its lines."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def check(found: list[dict[str, object]], files: int) -> None:
@@ -92,19 +99,19 @@ def test_denied_packets_reach_the_store_through_rsyslog(net: Network, tmp_path: 
         process(*DENYLOG, "collect", "--store", str(store), *files),
     ):
         time.sleep(2)
+        before = now()
         net.send(SENDER.replace("COUNT", str(COUNT)))
-        found = wait_for_rows(store, 2 * len(expected(COUNT)))
+        found = wait_for_rows(store, 2 * len(expected(COUNT)), before)
     check(found, files=2)
 
 
 def test_denied_packets_reach_the_store_through_kmsg(net: Network, tmp_path: Path) -> None:
     """The same without a syslog daemon, from /dev/kmsg, with the kernel's own time stamps."""
     store = tmp_path / "store"
-    before = time.clock_gettime(time.CLOCK_MONOTONIC)
+    before = now()
     with process(*DENYLOG, "collect", "--store", str(store), "--kmsg"):
         net.send(SENDER.replace("COUNT", str(COUNT)))
-        wait_for_rows(store, len(expected(COUNT)))
-    found = [row for row in rows(store) if float(str(row["uptime_s"])) >= before - 1]
+        found = wait_for_rows(store, len(expected(COUNT)), before)
     check(found, files=1)
 
 
@@ -118,7 +125,7 @@ def test_denied_packets_reach_the_store_through_a_journal(net: Network, tmp_path
     (run / "log" / "journal").mkdir(parents=True)
     (run / "systemd" / "journal").mkdir(parents=True)
     script = f"mount --bind {run} /run && exec {JOURNALD}"
-    before = time.clock_gettime(time.CLOCK_MONOTONIC)
+    before = now()
     with (
         process(
             "unshare",
@@ -134,6 +141,5 @@ def test_denied_packets_reach_the_store_through_a_journal(net: Network, tmp_path
     ):
         time.sleep(3)
         net.send(SENDER.replace("COUNT", str(COUNT)))
-        wait_for_rows(store, len(expected(COUNT)))
-    found = [row for row in rows(store) if float(str(row["uptime_s"])) >= before - 1]
+        found = wait_for_rows(store, len(expected(COUNT)), before)
     check(found, files=1)
