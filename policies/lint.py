@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -25,6 +26,9 @@ from policies.written import Document, Written, items, mapping, text
 
 LOG_ORDER = 3000.0
 """Where denylog puts the policies it generates, unless it is told otherwise."""
+
+MAX_BRANCHES = 1024
+"""Alternatives of one selector that are looked at; a selector can stand for many more, and then nothing is certain."""
 
 Path: TypeAlias = tuple[PathStep, ...]
 
@@ -205,23 +209,37 @@ def _behind_log(loaded: Loaded) -> Iterator[Problem]:
 
 def _isolating(loaded: Loaded) -> Iterator[Problem]:
     policies = _enforced(loaded)
-    others = [policy for policy in policies if not is_log_only(policy)]
+    others = _by_namespace(policy for policy in policies if not is_log_only(policy))
     for policy in filter(is_log_only, policies):
         tier = loaded.inventory.tier(policy.tier)
         if (tier and tier.default_action is Action.PASS) or policy.pre_dnat or policy.do_not_track:
             continue
         for direction in policy.types:
-            same = [other for other in others if other.tier == policy.tier and direction in other.types]
+            near = _near(policy, others)
+            same = [other for other in near if other.tier == policy.tier and direction in other.types]
             if not _covered(policy, same):
                 advice = "at the end of the tier Calico drops what reaches a policy: the Log policy alone turns on deny"
                 message = f"only logs, and no other policy given selects all its endpoints for {direction.lower()}"
                 yield _finding(policy, "log-isolates", "spec.types", message, advice)
 
 
+def _by_namespace(policies: Iterable[Policy]) -> Mapping[str | None, list[Policy]]:
+    grouped: dict[str | None, list[Policy]] = defaultdict(list)
+    for policy in policies:
+        grouped[policy.namespace].append(policy)
+    return grouped
+
+
+def _near(policy: Policy, grouped: Mapping[str | None, list[Policy]]) -> list[Policy]:
+    """Policies that can select the same endpoints: those of its namespace and those of the whole cluster."""
+    return [*grouped.get(policy.namespace, []), *(grouped.get(None, []) if policy.namespace is not None else [])]
+
+
 def _covered(policy: Policy, others: Iterable[Policy]) -> bool:
     """Whether each endpoint of the policy is certainly selected by one of the others."""
-    terms = [_term(other) for other in others]
-    return all(any(_parts(term) <= branch for term in terms if term) for branch in _branches(_term(policy)))
+    parts = [_parts(term) for term in map(_term, others) if term]
+    branches = list(itertools.islice(_branches(_term(policy)), MAX_BRANCHES + 1))
+    return len(branches) <= MAX_BRANCHES and all(any(each <= branch for each in parts) for branch in branches)
 
 
 def _term(policy: Policy) -> Term | None:
@@ -284,8 +302,9 @@ def _selects_nothing(loaded: Loaded) -> Iterator[Problem]:
 
 def _no_dns(loaded: Loaded) -> Iterator[Problem]:
     policies = [policy for policy in _enforced(loaded) if Direction.EGRESS in policy.types and not is_log_only(policy)]
+    grouped = _by_namespace(policies)
     for policy in policies:
-        siblings = [other for other in policies if _covered(policy, [other])]
+        siblings = [other for other in _near(policy, grouped) if _covered(policy, [other])]
         if policy.egress and forgets_dns([policy, *siblings]):
             advice = "its pods cannot resolve names: allow UDP and TCP port 53 to the cluster's DNS"
             yield _finding(policy, "no-dns", "spec.egress", "restricts egress and allows no DNS", advice)
