@@ -169,7 +169,7 @@ _OWNER = sequence(token("UID=", decimal("uid", U32)), optional(token("GID=", dec
 _MARK = token("MARK=0x", hexadecimal("mark", U32, "([1-9a-f][0-9a-f]{0,15})"))
 _TRAILER = sequence(optional(_OWNER), optional(_MARK), END)
 
-_EGRESS_QUOTE4 = optional(_bracketed(ipv4(NOTHING, NOTHING, NOTHING)))
+_EGRESS_QUOTE4 = optional(_bracketed(choice(TRUNCATED, ipv4(NOTHING, NOTHING, NOTHING))))
 _QUOTE6 = _bracketed(choice(TRUNCATED, ipv6(NOTHING, NOTHING, NOTHING)))
 
 # ARP and RARP (dump_arp_packet); a packet whose addresses are not Ethernet and IPv4 ends after OPCODE.

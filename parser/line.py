@@ -38,6 +38,7 @@ _PVE = re.compile(r"\d+ \d+ \S+ \d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4
 _CONTINUATION = re.compile(r".*<[0-7]>")
 """The kernel's own level mark inside a line: a record was printed into an unfinished one, and begins after the mark."""
 
+_ENDING = 32
 _ESCAPED_END = re.compile(r"(?:#0(?:00|12|15)|\^[M@J]|\\x0[0ad]|\\[nr])+\s*\Z")
 """How relays write the control characters that end a record received over the network."""
 
@@ -104,7 +105,7 @@ class _Record:
         if prefix is None:
             return self._stray(text, spliced)
         if not (self.found.trusted or self.options.any_tag):
-            return Reject(NOT_FROM_THE_KERNEL, self.found.message_offset, f"the kernel's tag, not {self.found.tag!r}")
+            return Reject(NOT_FROM_THE_KERNEL, self.found.message_offset, self._writer())
         if spliced is not None:
             return Reject(SPLICED, self.found.message_offset + spliced, "one record only")
         if _PVE.match(self.found.message):
@@ -118,6 +119,10 @@ class _Record:
         if not self.found.trusted:
             text = text[prefixes.find(text, self.options) or 0 :]
         return text
+
+    def _writer(self) -> str:
+        tag = self.found.tag
+        return f"written by {tag!r}" if tag else "nothing says that the kernel wrote it"
 
     def _second_record(self, text: str) -> int | None:
         """Where another record shows before this one."""
@@ -136,7 +141,7 @@ class _Record:
 
     def _body(self, prefix: prefixes.Prefix) -> Outcome:
         body = self.found.message[self.head :]
-        body = _ESCAPED_END.sub("", body)
+        body = body[:-_ENDING] + _ESCAPED_END.sub("", body[-_ENDING:])
         body = body.rstrip() + " " * body[-1:].isspace()
         outcome = _read(body)
         if isinstance(outcome, Reject):

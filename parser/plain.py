@@ -37,8 +37,8 @@ class Frame:
 
 
 _OUTER = re.compile(
-    r"\[pod/[^\]\s]+\] "  # kubectl logs --prefix
-    r"|[\w./-]*(?:log|messages|syslog|kern|journal)[\w.-]*?(?::(?:\d+:)?|-(?:\d+-)?)(?=[A-Z<\[12])"  # grep -H, -n, -A
+    r"\[pod/[^\]\s]+\] "  # kubectl logs --prefix; below: grep -H, -n, -A
+    r"|[\w./-]{0,255}(?:log|messages|kern|journal)[\w.-]{0,64}?(?::(?:\d+:)?|-(?:\d+-)?)(?=[A-Z<\[12])"
 )
 _PRIORITY = re.compile(r"(?:\d{1,6} )?<(\d{1,3})>")
 _NIL_TIME = re.compile(r"1 - ")
@@ -53,7 +53,7 @@ _SEVERITY_FIRST = re.compile(rf"{_SEVERITY}: ")
 _DMESG_DECODED = re.compile(rf"(?P<facility>{_FACILITY}) *:{_LEVEL} *: ")
 _HOST = rf"(?P<host>(?!{_SEVERITY} )[^\s\[\]\"'=#*]*[^\s\[\]\"'=#*:])"
 _KERNEL_TAG = re.compile(
-    rf" (?:{_HOST} )?(?:{_SEVERITY} )?(?P<tag>kernel|vmunix)(?P<process>\[\d*\])?:(?: |$)"
+    rf" (?:{_HOST} )?(?:{_SEVERITY} )?(?P<tag>kernel|vmunix)(?P<process>\[\d*\])?: ?"
     rf"| (?P<host2>\S+) (?P<tag2>kern\.log)(?: (?=\[)|: )"
 )
 _TAG = re.compile(rf" (?:{_HOST} )?(?:(?P=host) )?(?:{_SEVERITY} )?(?P<tag>[\w./()@-]+)(?P<process>\[\d+\])?: ")
@@ -67,7 +67,7 @@ _TRACE_PIPE = re.compile(r" *\S.*-\d+ +(?:\( *[\d-]+\) )?\[\d{3}\] \S* *(?P<upti
 _DMESG_ISO = re.compile(r"\S+T[\d:]+,\d{6}[+-]\S+")
 _KMSG = re.compile(r"(?P<priority>\d{1,5}),\d+,(?P<us>\d+),[^;]*;")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_REPEATED = re.compile(r" *message repeated (\d{1,9}) times: \[(?P<text>.*)\]\s*\Z", re.S)
+_REPEATED = re.compile(r" *message repeated (\d{1,9}) times: \[(?P<text>.*)", re.S)
 _LEVEL_MARK = re.compile("<[0-7]>")
 
 
@@ -194,14 +194,17 @@ def stamped(
 
 
 def _repeated(found: Frame) -> Frame:
-    """rsyslog's "message repeated n times: [text]" stands for n more messages; a kernel stamp may be in the text."""
+    """rsyslog's "message repeated n times: [text]" stands for n more messages; a kernel stamp may be in the text.
+
+    The closing bracket is missing where a relay cut the line.
+    """
     message = found.message
     if message.startswith("<") and (level := _LEVEL_MARK.match(message)):
         return replace(found, message=message[level.end() :], message_offset=found.message_offset + level.end())
     match = _REPEATED.match(message)
     if match is None:
         return found
-    body = match["text"]
+    body = match["text"].rstrip().removesuffix("]")
     inner = stamped(body, len(body) - len(body.lstrip(" ")), found.time)
     return replace(
         found,

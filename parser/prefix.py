@@ -18,6 +18,9 @@ from parser.patterns import beginning
 CUTS = (29, 127)
 """Lengths at which iptables and nftables cut a prefix."""
 
+LONGEST = 255
+"""More than any prefix has, even with control characters written as #ooo; longer texts are not searched for one."""
+
 FOLLOW_UPS = ("est", "rst", "icmp-err")
 """Suffixes of the replies that Calico logs after a denial (felix, calico PR 13479)."""
 
@@ -50,12 +53,15 @@ class _Matcher:
 
 def match(text: str, options: Options) -> Prefix | None:
     """What the text before `IN=` says; None where it is not one of ours (any is, with `any_prefix`)."""
+    if len(text) > LONGEST:
+        return Prefix(_tidy(text)) if options.any_prefix else None
+    shown, text = text, text.lstrip(" ")  # some templates of rsyslog put a second blank after the tag
     for matcher in _matchers(options.prefixes):
         if found := matcher.whole.match(text):
             return _read(text, found, cut=False)
         if len(text.encode()) in CUTS and (found := matcher.cut.match(text)):
             return _read(text, found, cut=True)
-    return Prefix(_tidy(text)) if options.any_prefix else None
+    return Prefix(_tidy(shown)) if options.any_prefix else None
 
 
 def find(text: str, options: Options) -> int | None:

@@ -75,6 +75,14 @@ choices = st.sampled_from([Options(), EVERYTHING])
 @example(b"[" * 100_000, EVERYTHING)
 @example(b'{"message":' * 20_000, EVERYTHING)
 @example(b"MESSAGE\n" + b"\xff" * 8 + b"IN= OUT=", EVERYTHING)
+@example("log" * 30_000, EVERYTHING)
+@example("Nov 22 13:05:43 n1 kernel: message repeated 2 times: [" + " " * 60_000 + "x", EVERYTHING)
+@example("Nov 22 13:05:43 n1 kernel: calico-packet: IN=a OUT= " + "#012" * 16_000 + "x", EVERYTHING)
+@example("Nov 22 13:05:43 " + "a:" * 30_000, EVERYTHING)
+@example('<4>1 - - kernel - - [a "' + 'x"' * 30_000, EVERYTHING)
+@example("[" + " " * 60_000, EVERYTHING)
+@example("bpf_trace_printk: " + "-1 " * 20_000, EVERYTHING)
+@example("calico-packet " + "a" * 60_000 + " IN=a OUT= ", Options(prefixes=("calico-packet %t%k%n%p",)))
 @example("calico-packet: IN=a OUT= SRC=" + "9" * 10_000, EVERYTHING)
 @example("calico-packet: IN=a OUT= MAC= SRC=192.0.2.1 DST=192.0.2.2 LEN=" + "9" * 10_000, EVERYTHING)
 def test_nothing_raises(line: bytes | str, options: Options) -> None:
@@ -83,6 +91,7 @@ def test_nothing_raises(line: bytes | str, options: Options) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @thorough
 @given(anything, choices)
 def test_nothing_raises_in_a_hundred_thousand_lines(line: bytes | str, options: Options) -> None:
@@ -99,6 +108,7 @@ def test_legal_lines_give_back_their_values(case: tuple[str, Packet]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=20_000, deadline=None)
 @given(syslog_lines())
 def test_many_legal_lines_give_back_their_values(case: tuple[str, Packet]) -> None:
