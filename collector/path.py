@@ -155,7 +155,8 @@ class Path:
         _LOG.info("%s: was truncated or written anew", tail.text.path)
         live, before = tail is self._live, self._news if tail.position else self._news_before
         self._forget(tail)
-        rest = self._tail(tail.text, Mark(), None) if moved else None
+        rest = [self._tail(tail.text, Mark(), None)] if moved else []
+        self._drains += rest
         if live:
             self._anchor = tail.position.file if tail.position else self._anchor
             yield from self._arrange(cut=tail.position)
@@ -165,9 +166,8 @@ class Path:
             yield tail.lose(f"{tail.text.path}: truncated before it was read to its end")
         elif tail.position is not None and not self._book.busy(tail.position.file):
             yield tail.close_position()
-        if rest is not None:
-            self._drains.append(rest)
-        else:
+        self._drains = [drain for drain in self._drains if drain not in rest] + rest  # younger than the copies
+        if not moved:
             tail.text.close()
 
     def _arrange(self, cut: Position | None = None) -> Iterator[Piece]:

@@ -12,9 +12,7 @@ from parser.bulk import Batch, Lost, Rejected
 from parser.line import parse
 
 
-def read(
-    data: bytes, options: Options, *, anchor: datetime, final: bool = False, before: bytes = b""
-) -> Batch:
+def read(data: bytes, options: Options, *, anchor: datetime, final: bool = False, before: bytes = b"") -> Batch:
     """The batch of all whole lines in `data`."""
     text = data if final else data[: data.rfind(b"\n") + 1]
     rejects: list[Rejected] = []

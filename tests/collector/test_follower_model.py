@@ -171,7 +171,7 @@ class Follower(RuleBasedStateMachine):
         self.log.unlink()
         self.create()
         self.deleted = True
-        self.poll()
+        self.read_all()
 
     @rule()
     def poll(self) -> None:
