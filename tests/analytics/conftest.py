@@ -42,7 +42,7 @@ PLAIN: dict[str, Any] = {
 
 def make_frame(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     """Packets as the collector hands them over; what a row does not say is as in PLAIN, `source_offset` counts on."""
-    schema = {name: kind for name, kind in TABLE["packets"].frame_schema().items() if name != "stored_at"}
+    schema = {name: kind for name, kind in TABLE["packets"].frame_schema().items() if name not in ("stored_at", "day")}
     filled = [{"source_offset": number * 100, **PLAIN, **row} for number, row in enumerate(rows)]
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in filled], schema=schema)
 
@@ -90,6 +90,15 @@ def commit() -> Callable[..., Commit]:
 def folder(tmp_path: Path) -> str:
     """The address of a store that is not there yet."""
     return str(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a store with one plain packet, which no test changes."""
+    store = str(tmp_path_factory.mktemp("shared") / "store")
+    with Writer(store) as writer:
+        writer.commit(make_commit([{}]))
+    return store
 
 
 @pytest.fixture

@@ -124,7 +124,8 @@ def test_ecs_document(filled: Fill) -> None:
     assert first["event"]["type"] == ["connection", "denied"]
     assert second["event"]["type"] == ["connection", "info"]
     assert first["network"] == {
-        "direction": "ingress", "type": "ipv4", "bytes": 60, "transport": "ipv6-icmp", "vlan": {"id": "7"}, "packets": 3,
+        "direction": "ingress", "type": "ipv4", "bytes": 60, "transport": "ipv6-icmp", "vlan": {"id": "7"},
+        "packets": 3,
     }  # fmt: skip
     assert first["source"] == {"mac": "EE-EE-EE-EE-EE-EE", "ip": "10.0.0.1", "port": 40000}
     assert first["user"] == {"id": "0"}

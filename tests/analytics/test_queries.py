@@ -403,27 +403,32 @@ def test_distinct_packets_by_brute_force(filled: Fill) -> None:
         assert reader.rows("SELECT count(*) FROM distinct_packets").rows == [(_brute_distinct(rows),)]
 
 
-@pytest.mark.parametrize(
-    ("changes", "count"),
-    [
-        ({}, 1),
-        ({"prefix": "other", "policy_name": "other"}, 1),
-        ({"uptime_s": 1.001}, 1),
-        ({"uptime_s": 1.001001}, 2),
-        ({"node": "node-2"}, 2),
-        ({"ip_id": 8}, 2),
-        ({"source_port": 1}, 2),
-        ({"length": 61}, 2),
-        ({"ip_version": 6, "ip_id": None}, 2),
-        ({"uptime_s": None}, 2),
-    ],
-)
-def test_distinct_packets_pairs(filled: Fill, changes: dict[str, Any], count: int) -> None:
-    """What two log lines must share to be one packet."""
-    with Reader(filled([{}, changes])) as reader:
-        found = reader.rows("SELECT * FROM distinct_packets")
-        assert len(found.rows) == count
-        assert found.columns == reader.rows("SELECT * FROM packets").columns
+PAIRS: list[tuple[dict[str, Any], int]] = [
+    ({}, 1),
+    ({"prefix": "other", "policy_name": "other"}, 1),
+    ({"uptime_s": 1.001}, 1),
+    ({"uptime_s": 1.001001}, 2),
+    ({"node": "another"}, 2),
+    ({"ip_id": 8}, 2),
+    ({"source_port": 1}, 2),
+    ({"length": 61}, 2),
+    ({"ip_version": 6, "ip_id": None}, 2),
+    ({"uptime_s": None}, 2),
+]
+
+
+def test_distinct_packets_pairs(filled: Fill) -> None:
+    """What two log lines must share to be one packet: `mark` tells the pairs apart and is no part of the rule."""
+    rows = [
+        {"mark": number, "destination_ip": f"10.9.9.{number}", **changes}
+        for number, (more, _) in enumerate(PAIRS)
+        for changes in ({}, more)
+    ]
+    with Reader(filled(rows)) as reader:
+        found = reader.rows("SELECT mark, count(*) FROM distinct_packets GROUP BY mark ORDER BY mark").rows
+        assert found == [(number, count) for number, (_, count) in enumerate(PAIRS)]
+        everything = reader.rows("SELECT * FROM distinct_packets")
+        assert everything.columns == reader.rows("SELECT * FROM packets").columns
 
 
 def test_kernel_names(filled: Fill) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ from analytics import QueryError, Reader, Writer
 
 ROOT = Path(__file__).parents[2]
 Fill = Callable[[Iterable[dict[str, Any]]], str]
+
+
+@pytest.fixture(scope="module")
+def reader(shared: str) -> Iterator[Reader]:
+    """An open store with one packet."""
+    with Reader(shared) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(
@@ -35,10 +42,9 @@ Fill = Callable[[Iterable[dict[str, Any]]], str]
         "SELECT * FROM ducklake_snapshots('denylog')",
     ],
 )
-def test_questions_are_answered(filled: Fill, sql: str) -> None:
+def test_questions_are_answered(reader: Reader, sql: str) -> None:
     """Whatever only asks is run."""
-    with Reader(filled([{}])) as reader:
-        assert reader.rows(sql).rows
+    assert reader.rows(sql).rows
 
 
 @pytest.mark.parametrize(
@@ -71,14 +77,13 @@ def test_questions_are_answered(filled: Fill, sql: str) -> None:
         ("SELECT * FROM read_csv('https://example.org/x.csv')", "disabled"),
     ],
 )
-def test_all_else_is_refused_in_one_sentence(filled: Fill, sql: str, says: str) -> None:
+def test_all_else_is_refused_in_one_sentence(reader: Reader, sql: str, says: str) -> None:
     """What writes, reaches outside or is wrong is refused with one sentence, and nothing has changed."""
-    with Reader(filled([{}])) as reader:
-        with pytest.raises(QueryError) as caught:
-            reader.rows(sql)
-        assert says in str(caught.value)
-        assert "\n" not in str(caught.value)
-        assert reader.rows("SELECT count(*) FROM packets").rows == [(1,)]
+    with pytest.raises(QueryError) as caught:
+        reader.rows(sql)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert reader.rows("SELECT count(*) FROM packets").rows == [(1,)]
 
 
 def test_files_that_were_named_can_be_read(filled: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,28 +111,26 @@ def test_answers_as_frames(filled: Fill) -> None:
             reader.polars("DELETE FROM packets")
 
 
-def test_zone_of_a_reader(filled: Fill) -> None:
-    """Times without a zone are understood, and days begin, in the reader's zone."""
-    store = filled([{}])  # 2026-11-20 12:00 UTC
+def test_zone_of_a_reader(shared: str) -> None:
+    """Times without a zone are understood, and days begin, in the reader's zone (the packet is of 12:00 UTC)."""
     for zone, hour, day in (("UTC", 12, 20), ("Asia/Kathmandu", 17, 20), ("Pacific/Auckland", 1, 21)):
-        with Reader(store, zone=zone) as reader:
+        with Reader(shared, zone=zone) as reader:
             assert reader.rows("SELECT hour(time), day(time) FROM packets").rows == [(hour, day)]
             assert reader.rows(f"SELECT count(*) FROM packets WHERE time >= '2026-11-{day} {hour}:00'").rows == [(1,)]
 
 
-def test_unknown_zone_is_one_sentence(filled: Fill) -> None:
+def test_unknown_zone_is_one_sentence(shared: str) -> None:
     """A zone that does not exist is refused by name."""
     with pytest.raises(Exception, match="Mars") as caught:
-        Reader(filled([{}]), zone="Mars/Olympus")
+        Reader(shared, zone="Mars/Olympus")
     assert "\n" not in str(caught.value)
 
 
-def test_attach_line_opens_the_store(filled: Fill) -> None:
+def test_attach_line_opens_the_store(reader: Reader) -> None:
     """The printed ATTACH line works in another DuckDB that has the extensions."""
     from analytics import engine
 
-    with Reader(filled([{}])) as reader:
-        line = reader.attach_statement()
+    line = reader.attach_statement()
     connection = engine.connect(engine.READ, Path("/nonexistent"))
     connection.execute(line)
     assert connection.execute("SELECT count(*) FROM denylog.denied").fetchall() == [(1,)]

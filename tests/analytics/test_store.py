@@ -19,6 +19,7 @@ import pytest
 
 from analytics import Reader, StoreError, Writer, schema
 from analytics.describe import schema_markdown
+from analytics.views import View
 from parser import FIELDS
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +170,16 @@ def test_older_store_is_brought_up_to_date(folder: str, commit: Callable[..., An
         assert writer._live().execute("SELECT weight FROM denied").fetchall() == [(None,)]
 
 
+def test_views_follow_the_program(folder: str, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+    """A store whose views are of another program gets those of this one when it is opened for writing."""
+    monkeypatch.setattr(schema, "VIEWS", [View(view.name, "old", "SELECT 1 AS x") for view in schema.VIEWS])
+    Writer(folder).close()
+    assert ask("DESCRIBE calico_packet")[0][0] == "x"
+    monkeypatch.undo()
+    Writer(folder).close()
+    assert ask("DESCRIBE calico_packet")[0][0] == "time"
+
+
 def test_failed_step_leaves_the_version_before(folder: str) -> None:
     """A migration that breaks in the middle of a step changes nothing."""
     broken = (*schema.STEPS, lambda: ["ALTER TABLE packets ADD COLUMN weight INTEGER", "SELECT nonsense"])
@@ -187,7 +198,7 @@ def test_tables_have_the_columns_of_the_vocabulary(folder: str, ask: Ask) -> Non
     assert described[: len(FIELDS)] == [
         (field.name, field.sql.replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")) for field in FIELDS
     ]
-    assert [name for name, _ in described[len(FIELDS) :]] == ["source_file", "source_offset", "stored_at"]
+    assert [name for name, _ in described[len(FIELDS) :]] == ["source_file", "source_offset", "stored_at", "day"]
     for kind in ("tables", "views"):
         assert ask(f"SELECT count(*) FROM duckdb_{kind}() WHERE database_name = 'denylog' AND comment IS NULL") == [
             (0,)
