@@ -10,6 +10,9 @@ from parser.patterns import compressed
 from parser.rules import END, choice, fixed, optional, sequence, token
 from parser.values import IPV4, IPV6, U8, U16, Value, address4, address6, decimal, hexadecimal, mac, number_word
 
+EBTABLES_WORDS = "MAC source = "
+"""What every such line has and no other; it may end after the link layer (--log without --log-ip and --log-arp)."""
+
 PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "50": "esp", "51": "ah", "58": "icmpv6", "136": "udplite"}
 
 _SOURCE4 = Value(f"({IPV4})", r"[\d.]*", lambda match: [("ip_version", 4), ("source_ip", match[1])])
@@ -62,7 +65,7 @@ _ARP = sequence(
 _BROKEN = choice(*(fixed(f"INCOMPLETE {name} header ", _CUT) for name in ("IP", "IPv6", "ARP")))
 
 EBTABLES = sequence(
-    token("MAC source = ", mac("source_mac")),
+    token(EBTABLES_WORDS, mac("source_mac")),
     token("MAC dest = ", mac("destination_mac")),
     token("proto = 0x", hexadecimal("ether_type", U16, "([0-9a-f]{4})")),
     optional(choice(_IPV4, _IPV6, _ARP, _BROKEN)),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyparsing as pp
 
-from parser.ebtables import EBTABLES
+from parser.ebtables import EBTABLES, EBTABLES_WORDS
 from parser.internet import ipv4, ipv6
 from parser.rules import END, NOTHING, Rule, choice, collected, fixed, optional, sequence, token
 from parser.transport import TRUNCATED
@@ -45,7 +45,7 @@ def read(body: str) -> dict[str, Any]:
     errors: list[pp.ParseBaseException] = []
     try:
         fields = _fields(_whole().parse_string(body if body.endswith(" ") else body + " "))
-        if not _breaks_off(fields):
+        if EBTABLES_WORDS in body or not _breaks_off(fields):
             return fields
     except pp.ParseBaseException as error:
         errors.append(error)

@@ -1,7 +1,7 @@
 """Lines inside other lines: JSON objects of log shippers and of the journal, and the lines of container runtimes.
 
-Rule: where the wrapper names the program, the wrapper decides whether it is the kernel; where it does not, the line
-inside does. The time inside is the better one, the wrapper's is when it was read.
+Rule: where the wrapper names the program, it must be the kernel, and the line inside must not say otherwise; where it
+names none, the line inside decides. The time inside is the better one, the wrapper's is when it was read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from parser.plain import KERNEL_TAGS, Frame, text_frame
 from parser.when import instant
 
 _MESSAGES = ("message", "log", "msg", "line", "short_message", "_msg", "content", "text")
-_NODES = ("host", "hostname", "node", "node_name", "nodename", "source")
-_TAGS = ("appname", "app_name", "ident", "program", "programname", "syslog_identifier", "tag", "process", "app-name")
+_NODES = ("host", "hostname", "node", "node_name", "nodename")
+_TAGS = ("appname", "app_name", "ident", "program", "programname", "syslog_identifier", "process", "app-name")
 _PROCESSES = ("procid", "pid", "syslog_pid")
 _TIMES = ("timestamp", "@timestamp", "time", "ts", "date", "_time")
 
@@ -63,7 +63,9 @@ def _shipped(text: str, fields: Mapping[str, Any], options: Options, anchor: dat
     stamp, node, tag = (_first(fields, names) for names in (_TIMES, _NODES, _TAGS))
     trusted = inside.trusted
     if tag is not None:
-        trusted = tag in KERNEL_TAGS and _first(fields, _PROCESSES) in (None, "", "-", "0")
+        trusted = (
+            tag in KERNEL_TAGS and inside.trusted is not False and _first(fields, _PROCESSES) in (None, "", "-", "0")
+        )
     return replace(
         inside,
         time=inside.time or (instant(stamp, anchor, options.zone) if stamp else None),

@@ -176,6 +176,7 @@ UNTRUSTED = (
     ("journal export, syslog transport", EXPORT % (OURS, "syslog")),
     ("one field of an export entry", f"MESSAGE={OURS}"),
     ("Vector, another program", dumps({"appname": "app", "host": "n1", "message": f"{SYSLOGGED} {OURS}"})),
+    ("Vector, the line inside disagrees", dumps({"appname": "kernel", "message": f"Nov 22 13:05:43 n1 root: {OURS}"})),
     ("tai64nlocal", f"2026-11-22 13:05:43.222382500 <4>{OURS}"),
 )
 

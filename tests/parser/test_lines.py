@@ -51,6 +51,7 @@ WHOLE = {
     "sit": "IN=sit0 OUT= MAC=00:01:08:00:02:00:00:00:00:00:38:00:00:00 TUNNEL=192.0.2.1->192.0.2.2 " + IP6 + TCP,
     "ebtables": IN + "MAC source = 02:00:5e:10:00:01 MAC dest = ee:ee:ee:ee:ee:ee proto = 0x0800 IP SRC=192.0.2.1 "
     "IP DST=192.0.2.2, IP tos=0x00, IP proto=17 SPT=46417 DPT=53",
+    "ebtables, link layer only": IN + "MAC source = 02:00:5e:10:00:01 MAC dest = ee:ee:ee:ee:ee:ee proto = 0x0800",
 }
 # Fields whose value may be a shorter, legal one when a line is cut inside the number (or name) it ends with, and the
 # kernel's closing blank is gone with the rest: such a line cannot be told from one whose blank an editor trimmed.
