@@ -16,7 +16,7 @@ import click
 
 from analytics import commands as asking
 from analytics.filters import FilterError
-from analytics.options import Exit, Problem
+from analytics.options import Exit
 from collector import commands as writing
 from policies.commands import policies
 
@@ -46,7 +46,7 @@ def parse(**given: Any) -> None:
     """
     from collector.listing import list_lines
 
-    for line in list_lines(sys.stdin.buffer, writing.options_of(given)):
+    for line in list_lines(os.fdopen(0, "rb"), writing.options_of(given)):
         click.echo(line)
 
 
@@ -60,10 +60,8 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise Problem(f"no completion for {shell}")
-    click.echo(kind(cli, {}, "denylog", "_DENYLOG_COMPLETE").source())
+    if kind := get_completion_class(shell):
+        click.echo(kind(cli, {}, "denylog", "_DENYLOG_COMPLETE").source())
 
 
 for command in (*writing.COMMANDS, *asking.COMMANDS, policies):

@@ -32,19 +32,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-class Problem(click.ClickException):
-    """One sentence on standard error and an exit code."""
-
-    def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
-        super().__init__(message)
-        self.exit_code = code
-
-    def show(self, file: Any = None) -> None:
-        """Say it."""
-        click.echo(f"denylog: {self.message}", err=True)
-
-
-class Zone(click.ParamType):
+class Zone(click.ParamType[tzinfo]):
     """A time zone: an IANA name, `utc` or `local`."""
 
     name = "zone"
@@ -61,7 +49,7 @@ class Zone(click.ParamType):
             self.fail(f"{value!r} is no time zone; expected utc, local or a name such as Europe/Berlin", param, ctx)
 
 
-class Length(click.ParamType):
+class Length(click.ParamType[timedelta]):
     """A length of time: 30s, 5m, 1h30m, 7d."""
 
     name = "duration"

@@ -51,7 +51,8 @@ def denied(number: int, dice: random.Random) -> str:
         return f"{head}UDP SPT={dice.randrange(32768, 60999)} DPT=53 LEN=40 \n"
     if kind == 9:
         return f"{head}ICMP TYPE=8 CODE=0 ID={dice.randrange(65536)} SEQ={number % 65536} \n"
-    return f"{head}TCP SPT={dice.randrange(32768, 60999)} DPT={dice.choice((22, 80, 443, 5432))} WINDOW=64860 RES=0x00 SYN URGP=0 \n"
+    ports = f"SPT={dice.randrange(32768, 60999)} DPT={dice.choice((22, 80, 443, 5432))}"
+    return f"{head}TCP {ports} WINDOW=64860 RES=0x00 SYN URGP=0 \n"
 
 
 def lines(count: int, share: int) -> Iterator[str]:
