@@ -67,9 +67,11 @@ class Proof:
 
     def __str__(self) -> str:
         if self.holds:
-            seen = f"{self.classes} classes of packets at {self.spaces} kinds of endpoints"
             lines = "1 line" if self.lines <= 1 else f"up to {self.lines} lines"
-            return f"proved over {seen}: no verdict changes, and exactly the denied packets are logged, {lines} each"
+            seen = (
+                f"{self.classes} classes of packets, {self.spaces} kind{'s' if self.spaces != 1 else ''} of endpoints"
+            )
+            return f"proved for every packet ({seen}): no verdict changes, exactly the denied are logged, {lines} each"
         return "\n".join([*map(str, self.counterexamples), *self.undecided])
 
 
@@ -152,9 +154,7 @@ def _check(case: _Case, findings: _Findings) -> None:
             if _refute(case, case.question(history, numbers), findings):
                 return
         if len(walker.unsound) > _TRIES:
-            findings.undecided.append(
-                f"{case}: {len(walker.unsound)} suspicious classes of packets are too many"
-            )
+            findings.undecided.append(f"{case}: {len(walker.unsound)} suspicious classes of packets are too many")
         findings.lines = max(findings.lines, _most_lines(case, walker, numbers))
     except Undecided as stopped:
         findings.undecided.append(f"{case}: not decided, {stopped}")
