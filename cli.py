@@ -20,6 +20,8 @@ from analytics.options import Exit
 from collector import commands as writing
 from policies.commands import policies
 
+STDIN_BLOCK = 1024 * 1024
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("denylog"), prog_name="denylog")
@@ -46,7 +48,8 @@ def parse(**given: Any) -> None:
     """
     from collector.listing import list_lines
 
-    for line in list_lines(os.fdopen(0, "rb"), writing.options_of(given)):
+    blocks = iter(lambda: os.read(sys.stdin.fileno(), STDIN_BLOCK), b"")
+    for line in list_lines(blocks, writing.options_of(given)):
         click.echo(line)
 
 

@@ -88,7 +88,7 @@ def collect(files: tuple[str, ...], store: str, journal: str | None, kmsg: bool,
     start = End() if given.pop("read_from") == "end" else Beginning()
     settings = Settings(options=options_of(given), read_from=start, **given)
     with stopping() as stop:
-        summary = follow(files, store, settings, stop)
+        summary = follow(files, store, settings, stop, journal=journal, kmsg=kmsg)
     tell(summary)
 
 

@@ -6,28 +6,26 @@ Rule: nothing is stored and nothing is left out; a line over the limit is passed
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from io import BufferedReader
 from typing import Any
 
 from collector.settings import LINE_LIMIT
 from parser import FIELDS, TOO_LONG, Options, Reject
 from parser.bulk import Batch, read
 
-_BLOCK = 1024 * 1024
 _NOT_OURS = json.dumps({"kind": "other"})
 _NO_FIELDS: dict[str, Any] = {field.name: None for field in FIELDS}
 
 
-def list_lines(stream: BufferedReader, options: Options) -> Iterator[str]:
-    """One JSON object for each line, with the key `kind`: packet, other, reject or loss.
+def list_lines(blocks: Iterable[bytes], options: Options) -> Iterator[str]:
+    """One JSON object for each line of the blocks, with the key `kind`: packet, other, reject or loss.
 
     The year of a time stamp without one is taken as of now, since a pipe has no time of its own.
     """
     rest = before = b""
-    for block in iter(lambda: stream.read1(_BLOCK), b""):
+    for block in blocks:
         if len(rest) > LINE_LIMIT and b"\n" not in block:
             continue
         if len(rest) > LINE_LIMIT:

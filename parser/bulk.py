@@ -214,11 +214,14 @@ def _columns(lines: _Lines, candidates: pl.DataFrame) -> pl.DataFrame:
     split = framed.get_column("message").str.strip_chars_end(" ").str.split_exact("IN=", 1).struct.unnest()
     rows = framed.drop("message").hstack(split.rename({"field_0": "before", "field_1": "body"}))
     rows = rows.join(_prefixes(rows.get_column("before"), lines.options), on="before", maintain_order="left")
+    packets = bodies(rows.drop("before"))
+    if packets.is_empty():
+        return packets.select("offset")
     pod_in, pod_out = (
         pl.col(f"{way}_interface").str.starts_with(lines.options.interface_prefix).fill_null(False)
         for way in ("in", "out")
     )
-    return bodies(rows.drop("before")).with_columns(
+    return packets.with_columns(
         pl.when(pod_in & pod_out).then(None).when(pod_out).then(pl.lit("ingress"))
         .when(pod_in).then(pl.lit("egress")).otherwise(pl.lit("host")).alias("direction"),
         pl.lit(0, pl.Int32).alias("repeat_count"),
