@@ -114,7 +114,7 @@ class _Run:
         if isinstance(tail.text, PlainText):
             if tail.unread:
                 self.waiting.append(path)
-        elif tail.position is not None and (found or not tail.position.closed):
+        elif tail.text.damage or (tail.position is not None and (found or not tail.position.closed)):
             piece = tail.close_position()
             self._book.note(piece.position)
             yield piece

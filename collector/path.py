@@ -194,6 +194,8 @@ class Path:
         self._unseen(others, texts, at, known)
         if live is not None:
             self._open_live(live, known if at is not None and texts[at] is live else None)
+        if self._live is not None and self._live.position is None and self._live.mark.offset:
+            yield self._live.begin()
         self._arranged = True
         self._close(text for text in others if all(tail.text is not text for tail in self._book.tails))
 
@@ -304,12 +306,21 @@ class Path:
             younger = [text for text in younger if self._book.find(text, strictly=False) is None]
         else:
             younger = []
-        keys = {text.facts().key for text in others}
+        keys = [text.facts().key for text in others]
         for text in younger:
-            if self._book.reader(text.facts().key) is None and not self._copied(text, keys):
+            if self._book.reader(text.facts().key) is None and not self._copied(text, keys) and not self._done(text):
                 self._drain(text, None)
+        self._drains.sort(key=lambda tail: keys.index(tail.key) if tail.key in keys else -1)
 
-    def _copied(self, text: Text, keys: set[tuple[int, int]]) -> bool:
+    def _done(self, text: Text) -> bool:
+        """True where the very file, by inode and content, was read to its end."""
+        key = text.facts().key
+        return any(
+            position.closed and (position.device, position.inode) == key and _exactly(position, text)
+            for position in self._book.family(self.path)
+        )
+
+    def _copied(self, text: Text, keys: list[tuple[int, int]]) -> bool:
         """True where the text is a copy of a file that is open and not known by content yet: a deleted one, or the
         live one that is about to be cut."""
         for tail in self._tails():

@@ -89,6 +89,11 @@ class Tail:
             return None
         return self._lines(data, facts, final=final)
 
+    def begin(self) -> Piece:
+        """The position at the mark before anything is read, so that a later start goes on from there."""
+        self.position = self._stand()
+        return Piece(self.position)
+
     def lose(self, reason: str) -> Piece:
         """Give up what was not read, which is the rest up to the size last seen."""
         piece = give_up(replace(self._stand(), size=max(self.size, self.mark.offset)), self._settings.node, reason)

@@ -15,23 +15,32 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO, Protocol, cast
+from typing import IO, Protocol, cast
 
 import zstandard
 
 from collector.settings import CollectorError
 
-_CODECS: tuple[tuple[bytes, Callable[[BinaryIO], BinaryIO]], ...] = (
-    (b"\x1f\x8b\x08", lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw))),
-    (b"\x28\xb5\x2f\xfd", lambda raw: cast(BinaryIO, _zstd(raw))),
-    (b"\xfd7zXZ\x00", lambda raw: cast(BinaryIO, lzma.LZMAFile(raw))),  # noqa: SIM115 (closing the raw file is enough)
-    (b"BZh", lambda raw: cast(BinaryIO, bz2.BZ2File(raw))),
+Raw = IO[bytes]
+
+
+class Stream(Protocol):
+    """What a decompressor offers, and a buffered pipe."""
+
+    def read1(self, size: int = -1, /) -> bytes: ...
+
+
+_CODECS: tuple[tuple[bytes, Callable[[Raw], Stream]], ...] = (
+    (b"\x1f\x8b\x08", lambda raw: cast(Stream, gzip.GzipFile(fileobj=raw))),
+    (b"\x28\xb5\x2f\xfd", lambda raw: cast(Stream, _zstd(raw))),
+    (b"\xfd7zXZ\x00", lambda raw: cast(Stream, lzma.LZMAFile(raw))),  # noqa: SIM115 (closing the raw file is enough)
+    (b"BZh", lambda raw: cast(Stream, bz2.BZ2File(raw))),
 )
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError)
 _STEP = 1024 * 1024  # bytes asked of a decompressor at once
 
 
-def _zstd(raw: BinaryIO) -> zstandard.ZstdDecompressionReader:
+def _zstd(raw: Raw) -> zstandard.ZstdDecompressionReader:
     # zstd(1) --long and pzstd write several frames
     return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
 
@@ -89,7 +98,7 @@ class StreamText:
     Only what lies between the last `offset` and the end of the last read is held.
     """
 
-    def __init__(self, path: str, raw: BinaryIO, codec: Callable[[BinaryIO], BinaryIO] | None = None) -> None:
+    def __init__(self, path: str, raw: Raw, codec: Callable[[Raw], Stream] | None = None) -> None:
         self.path = path
         self.damage = ""
         self._raw = raw
@@ -113,7 +122,7 @@ class StreamText:
         self._raw.close()
 
     def _restart(self) -> None:
-        self._stream = self._codec(self._raw) if self._codec else self._raw
+        self._stream = self._codec(self._raw) if self._codec else cast(Stream, self._raw)
         self._held = bytearray()
         self._start = 0
         self.damage = ""
@@ -127,7 +136,7 @@ class StreamText:
         if self.damage:
             return False
         try:
-            data = self._stream.read(_STEP)
+            data = self._stream.read1(_STEP)  # `read` would drop what it has when damage follows
         except _DAMAGE as error:
             self.damage = str(error) or type(error).__name__
             return False

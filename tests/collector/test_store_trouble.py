@@ -1,0 +1,121 @@
+"""The collector when its store is in trouble: another writer, a long reader, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analytics import Reader, StoreError
+from collector import Settings
+from collector.follow import follow
+from tests.collector.live import REPOSITORY, collecting, lines, stored, wait_until
+
+_HOLD = """
+import sys, time, duckdb
+from analytics import engine, store
+from analytics.engine import attach_statement, connect, FOLLOW
+connection = connect(FOLLOW, store.Path(sys.argv[3]))
+connection.execute(attach_statement(store.resolve(sys.argv[1])))
+connection.execute("BEGIN")
+print(connection.execute("SELECT count(*) FROM store.packets").fetchone()[0], flush=True)
+time.sleep(float(sys.argv[2]))
+print(connection.execute("SELECT count(*) FROM store.packets").fetchone()[0], flush=True)
+"""
+
+
+def test_second_writer(tmp_path: Path) -> None:
+    """A second collector is refused with a sentence that names the first."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    log.write_text(lines(range(3)))
+    with collecting(store, log) as first:
+        wait_until(store, 3)
+        with pytest.raises(StoreError, match=f"is being written to by process {first.pid} "):
+            follow([str(log)], str(store), Settings(once=True), threading.Event())
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tiny", str(folder)], check=False).returncode:
+        pytest.skip("needs the right to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_disk_full(tmp_path: Path, tiny: Path) -> None:
+    """With a full disk reading stops; once there is space it goes on by itself, and nothing is lost."""
+    log, store, ballast = tmp_path / "syslog", tiny / "store", tiny / "ballast"
+    log.write_text(lines(range(10)))
+    with collecting(store, log):
+        wait_until(store, 10)
+        fill(ballast)
+        with log.open("a") as writer:
+            writer.write(lines(range(10, 3000)))
+        time.sleep(3.0)
+        ballast.unlink()
+        assert wait_until(store, 3000, seconds=60) == list(range(3000))
+    assert stored(store) == list(range(3000))
+
+
+def fill(path: Path) -> None:
+    """Write until there is no space left."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as full:
+        while True:
+            full.write(b"x" * 4096)
+
+
+def hold_open(tmp_path: Path, seconds: float) -> None:
+    """A reader keeps a transaction open for so long, while the collector goes on."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    log.write_text(lines(range(10)))
+    with collecting(store, log):
+        wait_until(store, 10)
+        command = [sys.executable, "-c", _HOLD, str(store), str(seconds), str(tmp_path)]
+        reader = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE)
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"10\n"
+        end, number = time.monotonic() + seconds, 10
+        while time.monotonic() < end - 1:
+            with log.open("a") as writer:
+                writer.write(lines([number]))
+            number += 1
+            time.sleep(0.3)
+        assert wait_until(store, number, seconds=10) == list(range(number))
+        said, _ = reader.communicate()
+        assert said == b"10\n", "the reader's own transaction sees what it saw at its start"
+
+
+def test_reader_holds_a_transaction(tmp_path: Path) -> None:
+    """A reader with an open transaction never stops the collector."""
+    hold_open(tmp_path, 4.0)
+
+
+@pytest.mark.slow
+def test_reader_holds_a_transaction_for_a_minute(tmp_path: Path) -> None:
+    """Nor does one that holds it for a minute."""
+    hold_open(tmp_path, 60.0)
+
+
+def test_stop_commits(tmp_path: Path) -> None:
+    """What was read when SIGTERM came is committed."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    log.write_text(lines(range(5)))
+    with collecting(store, log):
+        wait_until(store, 5)
+        with log.open("a") as writer:
+            writer.write(lines(range(5, 8)))
+        time.sleep(1.5)
+    with Reader(str(store)) as reader:
+        assert reader.rows("SELECT count(*) FROM packets").rows == [(8,)]
