@@ -43,6 +43,8 @@ def show(rows: Rows, form: str, zone: tzinfo) -> None:
 
     write(rows, form, sys.stdout, zone=zone)
     sys.stdout.flush()
+    if form == "table" and "TIMESTAMP WITH TIME ZONE" in rows.types and rows.rows:
+        click.echo(f"times in {getattr(zone, 'key', zone)}", err=True)
 
 
 def show_answer(answer: Answer, form: str, zone: tzinfo, more: str) -> None:
@@ -113,14 +115,9 @@ def reverse(rows: Rows) -> Rows:
 
 def visible(rows: Rows, output: str) -> Rows:
     """What fits a terminal; all columns in any other form."""
-    from analytics.output import PACKET_COLUMNS
-    from analytics.reader import Rows
+    from analytics.output import packet_table
 
-    if output != "table":
-        return rows
-    places = [rows.columns.index(name) for name in PACKET_COLUMNS]
-    chosen = [tuple(row[place] for place in places) for row in rows.rows]
-    return Rows(PACKET_COLUMNS, tuple(rows.types[place] for place in places), chosen)
+    return packet_table(rows) if output == "table" else rows
 
 
 def watch(reader: Reader, condition: Where, after: Cursor | None, output: str, zone: tzinfo) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from datetime import tzinfo
-from typing import TextIO
+from datetime import datetime, tzinfo
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -19,25 +19,12 @@ from analytics.ecs import event
 from analytics.reader import Rows
 from analytics.values import cell, plain, records
 
+UNBOUNDED = 10_000
+"""Columns of a stream that is no terminal: more than any row has."""
+_PACKET_COLUMNS = ("time", "node", "interfaces", "source", "destination", "protocol", "detail", "policy")
 _NUMBERS = ("BIGINT", "INTEGER", "SMALLINT", "DOUBLE", "HUGEINT", "UBIGINT", "DECIMAL", "FLOAT", "TINYINT", "UINTEGER")
 # What makes a spreadsheet take a cell for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-# The columns that a packet is shown with in a table; all others are in the other forms.
-PACKET_COLUMNS = (
-    "time",
-    "node",
-    "direction",
-    "in_interface",
-    "out_interface",
-    "source_ip",
-    "source_port",
-    "destination_ip",
-    "destination_port",
-    "protocol",
-    "tcp_flags",
-    "policy_name",
-)
 
 
 def _table(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
@@ -46,8 +33,50 @@ def _table(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
         number = kind.startswith(_NUMBERS)
         table.add_column(Text(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows.rows:
-        table.add_row(*(Text(cell(value, zone)) for value in row))
-    Console(file=stream, highlight=False, soft_wrap=False).print(table)
+        table.add_row(*(Text(short(value, zone)) for value in row))
+    # A file or a pipe has no width: columns there are as wide as what they hold.
+    width = None if stream.isatty() else UNBOUNDED
+    Console(file=stream, highlight=False, soft_wrap=False, width=width).print(table)
+
+
+def short(value: object, zone: tzinfo | None) -> str:
+    """A time as people write it, without its zone (the other forms have it) and without a fraction of zero."""
+    if not (isinstance(value, datetime) and value.tzinfo):
+        return cell(value, zone)
+    return value.astimezone(zone).replace(tzinfo=None).isoformat(" ", "milliseconds").removesuffix(".000")
+
+
+def packet_table(rows: Rows) -> Rows:
+    """Packets with the columns that fit a terminal; all others are in the other forms."""
+    packets = [_packet_row(packet) for packet in rows.dicts()]
+    return Rows(_PACKET_COLUMNS, ("TIMESTAMP WITH TIME ZONE", *["VARCHAR"] * (len(_PACKET_COLUMNS) - 1)), packets)
+
+
+def _packet_row(packet: dict[str, Any]) -> tuple[Any, ...]:
+    interface = " > ".join(packet[f"{way}_interface"] or "" for way in ("in", "out")).strip()
+    ends = (_end(packet[f"{end}_ip"], packet[f"{end}_port"]) for end in ("source", "destination"))
+    return (
+        packet["time"],
+        packet["node"],
+        interface,
+        *ends,
+        packet["protocol"],
+        _detail(packet),
+        packet["policy_name"],
+    )
+
+
+def _end(address: str | None, port: int | None) -> str | None:
+    if address is None or port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _detail(packet: dict[str, Any]) -> str:
+    flags = ",".join(packet["tcp_flags"] or ())
+    kind = f"type {packet['icmp_type']} code {packet['icmp_code']}" if packet["icmp_type"] is not None else ""
+    times = f"x{packet['repeat_count']}" if packet["repeat_count"] else ""
+    return " ".join(filter(None, (flags, kind, packet["follow_up"], times)))
 
 
 def _json(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:

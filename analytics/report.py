@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analytics.output import UNBOUNDED, short
 from analytics.status import Source, Status
 from analytics.values import cell, plain
 
@@ -43,7 +44,7 @@ def _plain(value: Any, zone: tzinfo) -> Any:
 
 def report(status: Status, stream: TextIO, zone: tzinfo) -> None:
     """The state as tables: files, then what was rejected and lost, then the store itself."""
-    console = Console(file=stream, highlight=False, soft_wrap=False)
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else UNBOUNDED)
     if status.sources:
         console.print(_table(_SOURCE_COLUMNS, (_source(source, zone) for source in status.sources), left=1))
     if status.rejects:
@@ -73,7 +74,7 @@ def _source(source: Source, zone: tzinfo) -> tuple[str, ...]:
         f"{position.offset:,}",
         *(f"{number:,}" for number in numbers),
         f"{position.bytes_lost:,}{wrong}",
-        f"{cell(position.time, zone)} ({_ago(position.time)})",
+        f"{short(position.time, zone)} ({_ago(position.time)})",
     )
 
 
@@ -89,6 +90,6 @@ def _sentence(status: Status, zone: tzinfo) -> str:
     size = (status.catalog_bytes + status.data_bytes) / 1e6
     if not status.rows:
         return f"No packets yet, {size:.1f} MB on disk. Fill it: denylog ingest FILE, or denylog collect FILE."
-    first, last = (cell(moment, zone) for moment in (status.first_time, status.last_time))
+    first, last = (short(moment, zone) for moment in (status.first_time, status.last_time))
     balance = "The accounts balance." if status.balanced else "THE ACCOUNTS DO NOT BALANCE: please report this."
     return f"{status.rows:,} packets from {first} to {last}, {size:.1f} MB on disk. {balance}"
