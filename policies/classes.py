@@ -344,13 +344,18 @@ def find(question: Question) -> Flow | None:
     """A packet that answers the question; None where there is none. Raises Undecided."""
     fires = [(_located(fire.rule), fire.scope) for fire in question.fires]
     misses = [(fire, _located(fire.rule)) for fire in question.misses]
+    hopeless: set[tuple[tuple[Fire, ...], tuple[bool, bool]]] = set()
     for transport, flow in _candidates(question):
         if any(first_mismatch(rule, flow, scope) for rule, scope in fires):
             continue
-        live = [fire for fire, rule in misses if first_mismatch(rule, flow, fire.scope) is None]
-        labels = _solve_labels(question, live, _named_ends(transport, question.direction))
+        live = tuple(fire for fire, rule in misses if first_mismatch(rule, flow, fire.scope) is None)
+        named = _named_ends(transport, question.direction)
+        if (live, named) in hopeless:
+            continue
+        labels = _solve_labels(question, live, named)
         if labels is not None:
             return _dressed(question, flow, labels)
+        hopeless.add((live, named))
     return None
 
 

@@ -17,8 +17,12 @@ from policies.scope import policy_term
 from policies.symbolic import disjoint
 
 LOG_ONLY = "before its Deny rules: a Log-only policy, exact because no earlier rule of it takes their packets"
-PATCHED = "before its Deny rules: a copy with Log before each Deny, since earlier rules take some of their packets; \
+PATCHED = "before its Deny rules: a copy with Log before each Deny, since rules of it share packets; \
 generate again when the policy changes"
+
+
+MAX_TANGLED = 4
+"""Deny rules with packets in common that a Log-only policy may have: beyond it a copy makes fewer lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,12 @@ def _denials(policy: Policy, direction: Direction) -> list[int]:
     return [index for index, rule in enumerate(policy.rules(direction)) if rule.action is Action.DENY]
 
 
+def _tangled(policy: Policy, direction: Direction) -> int:
+    """How many Deny rules may share packets with another one: each of those would log a packet once more."""
+    rules = [policy.rules(direction)[index] for index in _denials(policy, direction)]
+    return sum(any(not disjoint(rule, other) for other in rules if other is not rule) for rule in rules)
+
+
 def _patched(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     result: list[Rule] = []
     for rule in rules:
@@ -96,6 +106,7 @@ def companion(policy: Policy, order: float) -> Companion | None:
     if not denying:
         return None
     alone = all(_stands_alone(policy, d, index) for d in denying for index in _denials(policy, d))
+    alone = alone and all(_tangled(policy, d) <= MAX_TANGLED for d in denying)
     rules = {d: _rules(policy, d, alone) if d in denying else () for d in Direction}
     made = replace(
         policy,

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from policies.model import Labels
 from policies.selector import COMPARISONS, All, And, Compare, Global, Has, Not, Or, Term, Within
 
-MAX_STEPS = 20_000
+MAX_STEPS = 5_000
 """Assignments tried for one question; a question of a real policy set needs fewer than a hundred."""
 
 MAX_FRAGMENTS = 6
 """Constants of `contains`, `starts with`, `ends with` for one label whose combinations are all tried."""
+
+_EASY = 10_000
+"""Stands for the many ways in which a negation can be satisfied."""
 
 FRESH = "other"
 Assignment = Mapping[str, str | None]
@@ -32,7 +35,7 @@ class Undecided(Exception):
         super().__init__(steps)
 
     def __str__(self) -> str:
-        return f"these selectors have too many label combinations to try them all (gave up after {self.steps})"
+        return f"there are too many classes to try them all (gave up after {self.steps})"
 
 
 def truth(term: Term, known: Assignment) -> bool | None:
@@ -173,7 +176,17 @@ class _Search:
 
 
 def _width(term: Term) -> int:
-    return sum(1 for _ in atoms(term)) if isinstance(term, Or) else 1
+    """How few ways there are to satisfy a constraint: what is nearly forced is tried first."""
+    match term:
+        case Compare(_, "==", _) | Has():
+            return 0
+        case Within(_, False, values):
+            return len(values)
+        case And(terms):
+            return min(map(_width, terms))
+        case Or(terms):
+            return len(terms)
+    return _EASY
 
 
 def solve(constraints: Iterable[Term], fixed: Labels | Assignment) -> dict[str, str] | None:

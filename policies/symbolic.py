@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from policies.classes import Fire
-from policies.labelspace import Undecided
+from policies.labelspace import Undecided, truth
 from policies.match import number_of
-from policies.model import Action, PortRange, Rule
-from policies.selector import All, Or, Term
+from policies.model import Action, EntityRule, Labels, PortRange, Rule
+from policies.selector import All, And, Compare, Or, Term
 
 MAX_CLASSES = 20_000
 """Histories kept at once; Log policies of ordinary sources need about one for each source policy."""
 
-SAMPLES = 20
+MAX_COUNTED = 3_000
+"""The same while lines are counted: beyond it their number is only bounded."""
+
+SAMPLES = 5
 """Histories kept for each number of lines, to tell how often one packet can be logged."""
 
 ANYONE: Term = All()
@@ -56,6 +60,8 @@ class History:
 
     yes: frozenset[Literal] = frozenset()
     no: tuple[Literal, object] | None = None
+    known: Labels = field(default_factory=dict, hash=False)
+    """Labels of the endpoint that the answers fix, so that selectors which exclude each other are seen to do so."""
 
     def denied(self) -> Iterator[Literal]:
         """The questions answered no, newest first."""
@@ -66,15 +72,21 @@ class History:
 
     def with_yes(self, literal: Literal) -> History:
         """One more question answered yes; a rule that fires also says that its policy selects the endpoint."""
-        more = {literal, literal[0]} if isinstance(literal, tuple) else {literal}
-        return History(self.yes | more, self.no)
+        term = literal[0] if isinstance(literal, tuple) else literal
+        return History(self.yes | {literal, term}, self.no, {**self.known, **_fixed_by(term)})
 
     def with_no(self, literal: Literal) -> History:
         """One more question answered no; where it is an `||`, so is each of its terms."""
         no: tuple[Literal, object] = (literal, self.no)
         for part in literal.terms if isinstance(literal, Or) else ():
             no = (part, no)
-        return History(self.yes, no)
+        return History(self.yes, no, self.known)
+
+
+def _fixed_by(term: Term) -> dict[str, str]:
+    """Labels that a selector asks for by value."""
+    parts = term.terms if isinstance(term, And) else (term,)
+    return {part.label: part.value for part in parts if isinstance(part, Compare) and part.operator == "=="}
 
 
 class Step(NamedTuple):
@@ -100,26 +112,42 @@ class Entry:
 Places: TypeAlias = dict[Place, list[History]]
 
 
-def disjoint(one: Rule, other: Rule) -> bool:
-    """Whether two rules plainly share no packet: other IP version, other protocol, or no common destination port."""
-    if one.protocol is None or other.protocol is None:
-        return None not in (one.ip_version, other.ip_version) and one.ip_version != other.ip_version
-    if number_of(one.protocol) != number_of(other.protocol):
-        return True
-    here, there = one.destination.ports, other.destination.ports
+def _apart(one: EntityRule, other: EntityRule) -> bool:
+    """Whether two sides have no address in common, as far as nets say."""
+    pairs = [(a, b) for a in one.nets for b in other.nets]
+    return bool(pairs) and not any(a.version == b.version and a.overlaps(b) for a, b in pairs)
+
+
+def _ports_apart(one: EntityRule, other: EntityRule) -> bool:
+    here, there = one.ports, other.ports
     ranges = [(a, b) for a in here for b in there if isinstance(a, PortRange) and isinstance(b, PortRange)]
     plain = len(ranges) == len(here) * len(there) > 0
     return plain and all(a.last < b.first or b.last < a.first for a, b in ranges)
+
+
+@lru_cache(maxsize=65536)
+def disjoint(one: Rule, other: Rule) -> bool:
+    """Whether two rules plainly share no packet: other IP version, protocol, port or address."""
+    if None not in (one.ip_version, other.ip_version) and one.ip_version != other.ip_version:
+        return True
+    if _apart(one.source, other.source) or _apart(one.destination, other.destination):
+        return True
+    if one.protocol is None or other.protocol is None:
+        return False
+    same = number_of(one.protocol) == number_of(other.protocol)
+    return not same or _ports_apart(one.destination, other.destination)
 
 
 @dataclass(slots=True)
 class Walker:
     """All packets of one endpoint class, direction and hook. Feed it tiers, `finish`, then read what it found.
 
-    `rules` gives the rule and the namespace of its policy behind each rule number.
+    `rules` gives the rule and the namespace of its policy behind each rule number. With `counting` every line of a
+    packet is told apart, without it only whether there is one, which keeps many overlapping Log policies apart less.
     """
 
     rules: list[Fire]
+    counting: bool = True
     places: Places = field(default_factory=lambda: {Place(): [History()]})
     unsound: list[tuple[Place, History]] = field(default_factory=list)
     logged: dict[int, list[History]] = field(default_factory=dict)
@@ -178,19 +206,21 @@ class Walker:
         for place, histories in skipped.items():
             self._put(active, place, histories)
         self.places = active
-        if sum(map(len, active.values())) > MAX_CLASSES:
-            raise Undecided(MAX_CLASSES)
 
     def _step(self, places: Places, selects: Term | bool, step: Step) -> Places:
         target: Places = {}
         for place, histories in places.items():
             moved = _moved(place, step)
-            if moved == place:
+            more_lines = moved.lines > place.lines > 0
+            if moved == place or (more_lines and not self.counting):
                 self._put(target, place, histories)
                 continue
             yes, no = self._split(histories, self._literal(selects, step))
             self._put(target, moved, yes)
             self._put(target, place, no)
+        limit = MAX_COUNTED if self.counting else MAX_CLASSES
+        if sum(map(len, target.values())) > limit:
+            raise Undecided(limit)
         return target
 
     def _literal(self, selects: Term | bool, step: Step) -> Literal | bool:
@@ -215,8 +245,11 @@ class Walker:
         """What earlier answers already say about a question."""
         if literal in history.yes:
             return True
+        decided = truth(literal[0] if isinstance(literal, tuple) else literal, history.known)
         if isinstance(literal, tuple):
-            return self._answer_rule(history, literal)
+            return False if decided is False else self._answer_rule(history, literal)
+        if decided is not None:
+            return decided
         parts = frozenset(literal.terms if isinstance(literal, Or) else ())
         if parts and any(_covers(parts, each) for each in history.yes):
             return True

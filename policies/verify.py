@@ -52,7 +52,7 @@ class Counterexample:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was found. `lines` is the most log lines that one denied packet makes; `classes` the packet classes seen."""
+    """What was found. `lines` bounds the log lines of one denied packet; `classes` the packet classes seen."""
 
     counterexamples: tuple[Counterexample, ...] = ()
     undecided: tuple[str, ...] = ()
@@ -135,8 +135,8 @@ def _ruleset(case: _Case, generated: bool) -> Ruleset:
     return Ruleset.of(replace(case.comparison.sources, policies=tuple(policy for policy in chosen if policy)))
 
 
-def _walked(case: _Case, numbers: Numbers) -> Walker:
-    walker = Walker(numbers.fires)
+def _walked(case: _Case, numbers: Numbers, *, counting: bool) -> Walker:
+    walker = Walker(numbers.fires, counting)
     for tier in case.comparison.tiers:
         own = [(pair, term) for pair, term in case.pairs if pair.policy.tier == tier.name]
         drops = tier.default_action is Action.DENY and case.hook in (Hook.NORMAL, Hook.FORWARD)
@@ -145,17 +145,27 @@ def _walked(case: _Case, numbers: Numbers) -> Walker:
     return walker
 
 
+def _walk(case: _Case, numbers: Numbers) -> tuple[Walker, int]:
+    """The walk, and the most lines: counted, or where that is too much, one for each generated policy."""
+    try:
+        walker = _walked(case, numbers, counting=True)
+        return walker, _most_lines(case, walker, numbers)
+    except Undecided:
+        walker = _walked(case, numbers, counting=False)
+        return walker, sum(pair.before is not pair.after for pair, _ in case.pairs)
+
+
 def _check(case: _Case, findings: _Findings) -> None:
     numbers = Numbers()
     try:
-        walker = _walked(case, numbers)
+        walker, lines = _walk(case, numbers)
         findings.classes += walker.classes
+        findings.lines = max(findings.lines, lines)
         for _, history in walker.unsound[:_TRIES]:
             if _refute(case, case.question(history, numbers), findings):
                 return
         if len(walker.unsound) > _TRIES:
             findings.undecided.append(f"{case}: {len(walker.unsound)} suspicious classes of packets are too many")
-        findings.lines = max(findings.lines, _most_lines(case, walker, numbers))
     except Undecided as stopped:
         findings.undecided.append(f"{case}: not decided, {stopped}")
 
@@ -171,8 +181,12 @@ def _refute(case: _Case, question: Question, findings: _Findings) -> bool:
 
 
 def _most_lines(case: _Case, walker: Walker, numbers: Numbers) -> int:
+    """The most lines that a packet was found for, or that could not be excluded."""
     for lines, histories in sorted(walker.logged.items(), reverse=True):
-        if any(find(case.question(history, numbers)) for history in histories):
+        try:
+            if any(find(case.question(history, numbers)) for history in histories):
+                return lines
+        except Undecided:
             return lines
     return 1
 
