@@ -99,18 +99,20 @@ class Journal:
     def _launch(self) -> tuple[LossRow, ...]:
         """Start journalctl behind the last record; a cursor that the journal no longer has is a loss."""
         cursor = self._position.cursor
-        gaps = () if not cursor or self._has(cursor) else (self._vacuumed(),)
-        command = [*self._command, *self._where(cursor), "_TRANSPORT=kernel"]
+        gone = bool(cursor) and not self._has(cursor)
+        gaps = (self._vacuumed(),) if gone else ()
+        command = [*self._command, *self._where(cursor, gone=gone), "_TRANSPORT=kernel"]
         self._errors.truncate(0)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0)
         os.set_blocking(self._output.fileno(), self._settings.once)
         self.behind = True
         return gaps
 
-    def _where(self, cursor: str) -> list[str]:
+    def _where(self, cursor: str, *, gone: bool) -> list[str]:
         follow = [] if self._settings.once else ["--follow", "--no-tail"]
         if cursor:
-            return [*follow, f"--after-cursor={cursor}"]
+            # journalctl 252 passes over one record even where it is not the one of the cursor
+            return [*follow, f"--cursor={cursor}" if gone else f"--after-cursor={cursor}"]
         if isinstance(self._settings.read_from, End) and not self._position.lines:
             return ["--lines=0"] if self._settings.once else ["--follow", "--lines=0"]
         return follow

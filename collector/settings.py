@@ -12,7 +12,7 @@ from parser import Options
 
 LINE_LIMIT = 64 * 1024
 """Bytes. The kernel's longest log line has 1 024 characters; what is beyond this is not a log line, it is damage."""
-FOLLOW_CHUNK = 512 * 1024
+FOLLOW_CHUNK = 1024 * 1024
 """Bytes read at once when following: 2 000 lines, parsed in milliseconds, and memory stays small."""
 INGEST_CHUNK = 8 * 1024 * 1024
 """Bytes read at once in bulk: enough that the cost of a call does not count."""

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analytics import Reader
-from collector import Settings
 
 REPOSITORY = Path(__file__).parents[2]
-QUICK = Settings(batch_age_s=0.1, poll_s=0.3, grace_s=1.0)
 _PROGRAM = """
 import signal, sys, threading
 from collector import Settings
@@ -49,17 +47,21 @@ def stored(store: Path) -> list[int]:
     return sorted((high - 1) * 60000 + low - 1 for high, low in found.rows)
 
 
-def spawn(store: Path, *paths: Path | str, grace_s: float = 1.0, maintain_s: float = 600.0) -> subprocess.Popen[bytes]:
+def spawn(
+    store: Path, *paths: Path | str, grace_s: float = 1.0, maintain_s: float = 600.0, user: int | None = None
+) -> subprocess.Popen[bytes]:
     """Start a collector that follows `paths`."""
     command = [sys.executable, "-c", _PROGRAM, str(store), str(grace_s), str(maintain_s), *map(str, paths)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "POLARS_MAX_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, user=user, cwd="/")
 
 
 @contextmanager
-def collecting(store: Path, *paths: Path | str, grace_s: float = 1.0) -> Iterator[subprocess.Popen[bytes]]:
+def collecting(
+    store: Path, *paths: Path | str, grace_s: float = 1.0, user: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A collector that is told to stop at the end, and has to end well."""
-    process = spawn(store, *paths, grace_s=grace_s)
+    process = spawn(store, *paths, grace_s=grace_s, user=user)
     try:
         yield process
         process.terminate()

@@ -19,15 +19,13 @@ from collector.follow import follow
 from tests.collector.live import REPOSITORY, collecting, lines, stored, wait_until
 
 _HOLD = """
-import sys, time, duckdb
+import sys, time
 from analytics import engine, store
-from analytics.engine import attach_statement, connect, FOLLOW
-connection = connect(FOLLOW, store.Path(sys.argv[3]))
-connection.execute(attach_statement(store.resolve(sys.argv[1])))
-connection.execute("BEGIN")
-print(connection.execute("SELECT count(*) FROM store.packets").fetchone()[0], flush=True)
-time.sleep(float(sys.argv[2]))
-print(connection.execute("SELECT count(*) FROM store.packets").fetchone()[0], flush=True)
+with engine.reading(store.resolve(sys.argv[1]), engine.READ) as connection:
+    connection.execute("BEGIN")
+    for pause in (float(sys.argv[2]), 0):
+        print(connection.execute("SELECT count(*) FROM (SELECT source_port FROM packets)").fetchone()[0], flush=True)
+        time.sleep(pause)
 """
 
 
@@ -82,7 +80,7 @@ def hold_open(tmp_path: Path, seconds: float) -> None:
     log.write_text(lines(range(10)))
     with collecting(store, log):
         wait_until(store, 10)
-        command = [sys.executable, "-c", _HOLD, str(store), str(seconds), str(tmp_path)]
+        command = [sys.executable, "-c", _HOLD, str(store), str(seconds)]
         reader = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE)
         assert reader.stdout is not None
         assert reader.stdout.readline() == b"10\n"
