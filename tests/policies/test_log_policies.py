@@ -7,36 +7,39 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policies.evaluate import Ruleset
+from policies.evaluate import Ruleset, Walk
 from policies.generate import Options, generate
 from policies.model import Action, Inventory
 from policies.verify import verify
-from tests.policies.worlds import endpoints, packets, policy_sets, walked
+from tests.policies.worlds import endpoints, host_endpoints, packets, policy_sets, walks
 
 DECIDING = (Action.ALLOW, Action.DENY, Action.PASS)
 ORDERS = (100.0, 500.0, 1000.0, 2000.0)
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+LOGS = policy_sets((Action.LOG,), "log", (50.0, 900.0, 3000.0, None), hosts=True)
+FEW = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def _applied(sources: Inventory, generated: Inventory) -> Inventory:
     return replace(sources, policies=(*sources.policies, *generated.policies))
 
 
+def _differs(was: Walk, now: Walk) -> bool:
+    return was.allowed != now.allowed or (len(now.logs) > len(was.logs)) == now.allowed
+
+
 def _wrong(sources: Inventory, generated: Inventory) -> list[str]:
     """The packets of the whole universe for which the claim fails, found by counting."""
     before, after = Ruleset.of(sources), Ruleset.of(_applied(sources, generated))
     wrong = []
-    for own in endpoints():
+    for own in (*endpoints(), *host_endpoints()):
         for direction, flow in packets(own):
-            was, now = walked(before, direction, flow), walked(after, direction, flow)
-            lines = len(now.logs) - len(was.logs)
-            if was.allowed != now.allowed or (lines > 0) == now.allowed:
-                wrong.append(f"{direction} {flow} {flow.source.identities}")
+            pairs = zip(walks(before, direction, flow), walks(after, direction, flow), strict=True)
+            wrong += [f"{now.hook} {flow}" for was, now in pairs if _differs(was, now)]
     return wrong
 
 
 @FEW
-@given(policy_sets(DECIDING, "source", ORDERS), st.booleans())
+@given(policy_sets(DECIDING, "source", ORDERS, hosts=True), st.booleans())
 def test_generated_policies_log_exactly_the_denied_packets(sources: Inventory, per_policy: bool) -> None:
     """Where generate does not refuse, no packet changes its verdict, and exactly the denied ones are logged."""
     plan = generate(sources, Options(per_policy=per_policy))
@@ -46,7 +49,7 @@ def test_generated_policies_log_exactly_the_denied_packets(sources: Inventory, p
 
 
 @FEW
-@given(policy_sets(DECIDING, "source", ORDERS), policy_sets((Action.LOG,), "log", (50.0, 900.0, 3000.0, None)))
+@given(policy_sets(DECIDING, "source", ORDERS, hosts=True), LOGS)
 def test_verify_says_what_counting_says(sources: Inventory, generated: Inventory) -> None:
     """For any set of Log policies, right or wrong, verify proves it exactly where counting finds no wrong packet."""
     proof = verify(sources, generated.policies)

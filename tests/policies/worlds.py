@@ -32,6 +32,9 @@ SELECTORS = ("", "all()", "app == 'a'", "app != 'a'", "has(app)", "app in {'a', 
 NETS = (ip_network("10.1.0.0/16"), ip_network("10.0.0.0/8"))
 TIERS = (Tier("early", 100.0, Action.DENY), Tier("loose", 200.0, Action.PASS))
 
+HOOKS = ((False, False, False), (True, False, False), (True, True, False), (True, False, True))
+"""(applyOnForward, preDNAT, doNotTrack) as Calico allows them together."""
+
 _APPS = (None, "a", "b", "c")
 _TIERS = (None, "x", "y")
 _ADDRESSES = tuple(map(ip_address, ("10.1.0.1", "10.2.0.1", "192.0.2.1")))
@@ -68,12 +71,14 @@ def rule_lists(actions: tuple[Action, ...]) -> st.SearchStrategy[tuple[Rule, ...
 
 @st.composite
 def policy_sets(
-    draw: st.DrawFn, actions: tuple[Action, ...], prefix: str, orders: tuple[float | None, ...]
+    draw: st.DrawFn, actions: tuple[Action, ...], prefix: str, orders: tuple[float | None, ...], hosts: bool = False
 ) -> Inventory:
-    """Up to four policies, namespaced and cluster-wide, in three tiers."""
+    """Up to four policies, namespaced and cluster-wide, in three tiers; with `hosts` some for host endpoints only."""
     policies = []
     for number in range(draw(st.integers(1, 4))):
         namespace = draw(st.sampled_from((*NAMESPACES, None)))
+        hook = draw(st.sampled_from(HOOKS)) if hosts and namespace is None else HOOKS[0]
+        types = draw(st.sampled_from((tuple(Direction), (Direction.INGRESS,), (Direction.EGRESS,))))
         policies.append(
             Policy(
                 kind=PolicyKind.NETWORK_POLICY if namespace else PolicyKind.GLOBAL_NETWORK_POLICY,
@@ -82,7 +87,10 @@ def policy_sets(
                 tier=draw(st.sampled_from(("default", "default", "early", "loose"))),
                 order=draw(st.sampled_from(orders)),
                 selector=draw(st.sampled_from(SELECTORS)),
-                types=draw(st.sampled_from((tuple(Direction), (Direction.INGRESS,), (Direction.EGRESS,)))),
+                types=(Direction.INGRESS,) if hook[1] else types,
+                apply_on_forward=hook[0],
+                pre_dnat=hook[1],
+                do_not_track=hook[2],
                 ingress=draw(rule_lists(actions)),
                 egress=draw(rule_lists(actions)),
             )
@@ -108,6 +116,15 @@ def endpoints() -> list[Party]:
     ]
 
 
+def host_endpoints() -> list[Party]:
+    """One host endpoint for each combination of labels, with a profile that allows."""
+    maps = [{k: v for k, v in (("app", app), ("tier", tier)) if v} for app in _APPS for tier in _TIERS]
+    return [
+        Party("host", _ADDRESSES[0], (labels,), endpoint=Endpoint(str(labels), labels, True, profiles=("kns.",)))
+        for labels in maps
+    ]
+
+
 def peers() -> list[Party]:
     """Outside addresses, and pods for each combination of labels that policies name."""
     outside = [Party("outside", address) for address in _ADDRESSES]
@@ -122,8 +139,9 @@ def packets(own: Party) -> Iterator[tuple[Direction, Flow]]:
         yield Direction.EGRESS, Flow(own, peer, protocol, port)
 
 
-def walked(ruleset: Ruleset, direction: Direction, flow: Flow) -> Walk:
-    """The walk of one packet at its own pod."""
+def walks(ruleset: Ruleset, direction: Direction, flow: Flow) -> list[Walk]:
+    """The walks of one packet at its own pod, or at its own host endpoint in every hook."""
     endpoint = flow.side(direction).endpoint
     assert endpoint is not None
-    return walk(ruleset, endpoint, direction, Hook.NORMAL, flow)
+    hooks = tuple(Hook) if endpoint.host else (Hook.NORMAL,)
+    return [walk(ruleset, endpoint, direction, hook, flow) for hook in hooks]
