@@ -48,20 +48,20 @@ def stored(store: Path) -> list[int]:
 
 
 def spawn(
-    store: Path, *paths: Path | str, grace_s: float = 1.0, maintain_s: float = 600.0, user: int | None = None
+    store: Path, *paths: Path | str, grace_s: float = 1.0, maintain_s: float = 600.0, prefix: tuple[str, ...] = ()
 ) -> subprocess.Popen[bytes]:
     """Start a collector that follows `paths`."""
-    command = [sys.executable, "-c", _PROGRAM, str(store), str(grace_s), str(maintain_s), *map(str, paths)]
+    command = [*prefix, sys.executable, "-c", _PROGRAM, str(store), str(grace_s), str(maintain_s), *map(str, paths)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "POLARS_MAX_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, user=user, cwd="/")
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
 
 @contextmanager
 def collecting(
-    store: Path, *paths: Path | str, grace_s: float = 1.0, user: int | None = None
+    store: Path, *paths: Path | str, grace_s: float = 1.0, prefix: tuple[str, ...] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A collector that is told to stop at the end, and has to end well."""
-    process = spawn(store, *paths, grace_s=grace_s, user=user)
+    process = spawn(store, *paths, grace_s=grace_s, prefix=prefix)
     try:
         yield process
         process.terminate()
