@@ -19,13 +19,13 @@ from policies.evaluate import in_hook, log_only, ordered_tiers, policy_key
 from policies.flow import Hook
 from policies.labelspace import Undecided, solve
 from policies.model import Action, Direction, Inventory, Policy, PolicyKind, Rule, Tier
+from policies.pairing import MANAGED_BY, is_ours
 from policies.scope import policy_term
 from policies.selector import Not
 from policies.verify import Proof, verify
 
 NAME = "log-denied-packets"
 ORDER = 3000.0
-MANAGED_BY = {"app.kubernetes.io/managed-by": "denylog"}
 SOURCE_ANNOTATION = "denylog/source"
 
 MAX_SELECTOR = 1024
@@ -91,15 +91,10 @@ class _Names:
         return name
 
 
-def is_ours(policy: Policy) -> bool:
-    """Whether an earlier run made the policy."""
-    return MANAGED_BY.items() <= policy.labels.items()
-
-
-def short_name(source: Policy) -> str:
+def short_name(source: Policy, prefix: str = "log") -> str:
     """A name of 12 characters for one source's Log policy: it survives in an iptables prefix, and is stable."""
     identity = f"{source.kind}/{source.namespace or ''}/{source.name}"
-    return "log-" + hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return f"{prefix}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def directions(policy: Policy) -> tuple[Direction, ...]:
@@ -258,10 +253,12 @@ def _covers(wide: Policy, narrow: Policy) -> bool:
 
 
 def _wanted_name(draft: LogPolicy, options: Options, alone: bool) -> str:
+    if draft.how != _END:
+        return options.name or NAME if alone else short_name(draft.sources[0], "den")
+    if options.per_policy:
+        return short_name(draft.sources[0], options.name or "log")
     if alone:
         return options.name or NAME
-    if options.per_policy or draft.how != _END:
-        return short_name(draft.sources[0])
     types = draft.policy.types
     suffix = types[0].value.lower() if len(types) == 1 else "both"
     return f"{options.name or 'log'}-{suffix}"

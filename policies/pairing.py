@@ -13,13 +13,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from policies.classes import Fire, Space
-from policies.evaluate import governs, in_hook, policy_key, tier_key
+from policies.evaluate import governs, in_hook, log_only, policy_key, tier_key
 from policies.flow import Hook
 from policies.labelspace import Assignment, atoms
 from policies.model import Action, Direction, Inventory, Policy, Rule, Tier
 from policies.scope import NAMESPACE, NAMESPACE_PREFIX, ORCHESTRATOR, policy_term
 from policies.selector import Compare, Term, Within
 from policies.symbolic import Entry, Step
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "denylog"}
+"""The label of everything that `policies.generate` makes."""
 
 _NAME_LABELS = (
     NAMESPACE,
@@ -32,6 +35,11 @@ _ELSEWHERE = "any-other-namespace"
 _ANYTHING = Rule(Action.LOG)
 
 Identity = tuple[str, str | None, str]
+
+
+def is_ours(policy: Policy) -> bool:
+    """Whether an earlier run of `policies.generate` made the policy."""
+    return MANAGED_BY.items() <= policy.labels.items()
 
 
 def identity(policy: Policy) -> Identity:
@@ -48,6 +56,12 @@ class Pair:
     after: Policy | None
     key: tuple[float, str]
     term: Term
+
+
+def unapplied(sources: Iterable[Policy], generated: Iterable[Policy]) -> tuple[Policy, ...]:
+    """The sources as they were before the Log policies: without ours, and without Log-only ones given again."""
+    again = {identity(policy) for policy in generated if log_only(policy)}
+    return tuple(p for p in sources if not is_ours(p) and not (log_only(p) and identity(p) in again))
 
 
 # -- the two sets, sorted ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from policies.evaluate import Ruleset, Walk, walk
 from policies.flow import Flow, Hook
 from policies.labelspace import Undecided, specialise
 from policies.model import Action, Direction, Inventory, Policy
-from policies.pairing import Comparison, Numbers, Pair, entries
+from policies.pairing import Comparison, Numbers, Pair, entries, unapplied
 from policies.selector import Term
 from policies.symbolic import History, Literal, Walker
 
@@ -203,11 +203,13 @@ def _cases(comparison: Comparison) -> Iterator[_Case]:
 def verify(sources: Inventory, generated: Iterable[Policy], *, most: int = 1) -> Proof:
     """Prove or refute that the generated policies, applied beside or over the sources, only log what is denied.
 
+    Log policies among the sources that are ours, or that `generated` holds again, count as not yet applied.
     Stops after `most` counterexamples. Raises SelectorError for a selector that Calico would not parse.
     """
     findings = _Findings([], [])
     spaces: set[str] = set()
-    for case in _cases(Comparison(sources, tuple(generated))):
+    new = tuple(generated)
+    for case in _cases(Comparison(replace(sources, policies=unapplied(sources.policies, new)), new)):
         spaces.add(case.space.name)
         _check(case, findings)
         if len(findings.counterexamples) >= most:
