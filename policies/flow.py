@@ -130,9 +130,10 @@ class Directory:
         self._pods = {(pod.namespace, pod.name): pod for pod in inventory.pods}
         self._services = tuple((service, _targets(service)) for service in inventory.services)
 
-    def pod(self, pod: Pod) -> Party:
-        """A pod's party; one in the host network is only an address."""
-        address = pod.addresses[0] if pod.addresses else None
+    def pod(self, pod: Pod, version: int | None = None) -> Party:
+        """A pod's party, with its address of an IP version where it has one; in the host network it is only that."""
+        suited = [address for address in pod.addresses if version in (None, address.version)]
+        address = next(iter((*suited, *pod.addresses)), None)
         known = list(self._set_labels(address))
         if not pod.is_endpoint:
             return Party(f"{pod.namespace}/{pod.name}", address, tuple(known), pod=pod)
@@ -153,7 +154,7 @@ class Directory:
         """Whoever has the address: a pod, a host endpoint, or an address that only network sets may know."""
         pod = next((pod for pod in self.inventory.pods if pod.is_endpoint and address in pod.addresses), None)
         if pod:
-            return self.pod(pod)
+            return self.pod(pod, address.version)
         host = next((host for host in self.inventory.host_endpoints if address in host.addresses), None)
         return self.host(host) if host else Party(str(address), address, tuple(self._set_labels(address)))
 
@@ -163,6 +164,21 @@ class Directory:
             return self.at(ipaddress.ip_address(text.strip("[]")))
         except ValueError:
             return self._named(text)
+
+    def of_one_family(self, source: Party, destination: Party) -> tuple[Party, Party]:
+        """Both ends with addresses of one IP version; pods that have both take that of the other end.
+
+        Raises PolicyError where there is no common version.
+        """
+        for one, other in ((source, destination), (destination, source)):
+            if one.address and other.address and other.pod and one.address.version != other.address.version:
+                other = self.pod(other.pod, one.address.version)
+                source, destination = (one, other) if one is source else (other, one)
+        versions = {party.address.version for party in (source, destination) if party.address}
+        if len(versions) > 1:
+            text = f"{source.name} to {destination.name}"
+            raise _trouble(text, "one end has only IPv4 and the other only IPv6", "name two addresses of one kind")
+        return source, destination
 
     def parties(self) -> list[Party]:
         """All pods that are endpoints, sorted by name."""

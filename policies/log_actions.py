@@ -84,7 +84,7 @@ def verify_sources(sources: str, generated: str) -> Result:
 
 def _flow(directory: Directory, source: str, target: str) -> Flow:
     wanted = parse_target(target)
-    return flow_to(directory.find(source), directory.find(wanted.who), wanted)
+    return flow_to(*directory.of_one_family(directory.find(source), directory.find(wanted.who)), wanted)
 
 
 def _as_json(verdict: Verdict) -> str:

@@ -5,6 +5,9 @@ Rule: nothing heavy is imported before a command runs; what they do is in `polic
 
 from __future__ import annotations
 
+import math
+import re
+
 import click
 
 from policies.console import SOURCES, finish, output
@@ -22,16 +25,27 @@ def _order(context: click.Context, parameter: click.Parameter, value: str) -> fl
     if value == "auto":
         return None
     try:
-        return float(value)
+        order = float(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is neither a number nor 'auto'") from None
+        order = math.nan
+    if not math.isfinite(order):
+        raise click.BadParameter(f"{value!r} is neither a number nor 'auto'")
+    return order
+
+
+def _name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?", value):
+        raise click.BadParameter(f"{value!r} is not a name of at most 50 lower-case letters, digits and inner hyphens")
+    return value
 
 
 @click.command()
 @SOURCES
 @output("yaml", "json", default="yaml")
 @click.option("--per-policy", is_flag=True, help="One Log policy for each policy, so that a log line names its policy.")
-@click.option("--name", help="Name of the Log policy, or start of the names.  [default: log-denied-packets]")
+@click.option(
+    "--name", callback=_name, help="Name of the Log policy, or start of the names.  [default: log-denied-packets]"
+)
 @click.option("--order", default="3000", show_default=True, callback=_order, metavar="NUMBER|auto", help="Its order.")
 @click.option(
     "--dataplane",

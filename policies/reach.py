@@ -74,8 +74,19 @@ def who_can(inventory: Inventory, target: Target) -> list[Verdict]:
         version = party.address.version if party.address else 4
         sources = [each for each in directory.parties() if each.name != party.name]
         outside = [each for each in _outsiders(directory) if each.address and each.address.version == version]
-        found += [evaluate(flow_to(source, party, port), ruleset) for source in (*sources, *outside)]
+        pairs = (
+            directory.of_one_family(source, party) for source in (*sources, *outside) if _one_family(source, party)
+        )
+        found += [evaluate(flow_to(source, end, port), ruleset) for source, end in pairs]
     return found
+
+
+def _met(directory: Directory, source: Party, target: Party) -> tuple[Party, Party] | None:
+    """The two ends as they can meet; None where they share no IP version."""
+    try:
+        return directory.of_one_family(source, target)
+    except PolicyError:
+        return None
 
 
 # -- flows as JSON lines ---------------------------------------------------------------------------------------------
@@ -100,11 +111,13 @@ def _party(directory: Directory, text: str) -> Party:
 def _flow(fields: dict[str, Any], directory: Directory) -> Flow:
     if "from" in fields and "to" in fields:
         target = parse_target(str(fields["to"]))
-        return flow_to(_party(directory, str(fields["from"])), _party(directory, target.who), target)
+        ends = _party(directory, str(fields["from"])), _party(directory, target.who)
+        return flow_to(*directory.of_one_family(*ends), target)
     protocol = protocol_number(str(fields["protocol"]))
     if protocol is None:
         raise ValueError(fields["protocol"])
-    source, destination = (_party(directory, str(fields[name])) for name in ("source_ip", "destination_ip"))
+    found = _party(directory, str(fields["source_ip"])), _party(directory, str(fields["destination_ip"]))
+    source, destination = directory.of_one_family(*found)
     port = _number(fields, "destination_port")
     if protocol in PORT_PROTOCOLS and port is None:
         raise KeyError("destination_port")

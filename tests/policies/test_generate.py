@@ -397,6 +397,12 @@ def test_the_ebpf_data_plane_is_refused() -> None:
     assert "trace pipe" in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--order", "x"], ["--order", "nan"], ["--name", "Bad_Name"], ["--name", ""]])
+def test_options_that_cannot_be_are_usage_errors(arguments: list[str]) -> None:
+    """An order that is no number and a name that no object may have are refused before anything is read."""
+    assert run(["generate", "-", *arguments], ACCESS_NGINX).exit_code == 2
+
+
 def test_broken_input_is_one_sentence_and_no_output() -> None:
     """A policy that cannot be read ends the command: a proof about the rest would mislead."""
     result = run(["generate", "-"], ACCESS_NGINX.replace("ingress:", "ingres:"))

@@ -231,6 +231,20 @@ def test_a_rule_about_a_service_matches_its_pods_and_ports() -> None:
     assert not verdict("ops/client", "server:8081", text).allowed
 
 
+def test_a_pod_with_both_families_answers_in_that_of_its_peer() -> None:
+    """A dual-stack pod is met at its IPv6 address by an IPv6 peer, so that nets are compared with the right one."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "dual", "namespace": "web"},
+        "status": {"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}, {"ip": "2001:db8::9"}], "phase": "Running"},
+    }
+    directory = Directory(inventory(json.dumps(pod)))
+    ends = directory.of_one_family(directory.find("2001:db8::1"), directory.find("web/dual"))
+    assert [str(party.address) for party in ends] == ["2001:db8::1", "2001:db8::9"]
+    assert str(directory.find("2001:db8::9").address) == "2001:db8::9"
+
+
 # -- host endpoints ----------------------------------------------------------------------------------------------------
 
 
@@ -351,6 +365,7 @@ def test_what_if_tells_what_opens_and_what_stays_denied(files: list[str], tmp_pa
 BAD = {
     "no port": (("explain", "--from", "ops/client", "--to", "server"), "needs a port"),
     "no such pod": (("explain", "--from", "nobody", "--to", "server:80"), "no pod or host endpoint of that name"),
+    "two families": (("explain", "--from", "2001:db8::1", "--to", "10.0.0.1:80"), "one end has only IPv4"),
     "no target": (("who-can", "web/server:http"), "not POD:PORT/PROTO"),
 }
 
