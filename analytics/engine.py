@@ -45,7 +45,7 @@ class Limits:
 # A follower shares its node with the pods. Merging twenty files of 5 000 rows takes less than 40 MB; 64 leaves room.
 FOLLOW = Limits(memory_mb=64, threads=1, frugal=True)
 # An archive is read in by somebody who waits for it.
-BULK = Limits(memory_mb=1024, threads=2)
+BULK = Limits(memory_mb=1024, threads=1)
 # Questions are asked on an analyst's machine, or beside the collector on the node: sorts spill to disk beyond this.
 READ = Limits(memory_mb=1024, threads=2)
 

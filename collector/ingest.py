@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -25,7 +26,12 @@ from collector.tail import Rewritten, Tail
 from collector.texts import PlainText, StreamText, Text, open_text
 
 STDIN = "-"
-_BATCH = 2 * INGEST_CHUNK
+_BATCH_ROWS = 60_000
+"""Rows of one commit: its fixed cost, a tenth of a second, no longer counts, and the rows fit into 150 MB."""
+_BATCH_BYTES = 512 * 1024 * 1024
+"""Bytes of log of one commit, so that a log with few denied packets is accounted for now and then, too."""
+_BATCH_AGE_S = 5.0
+"""Standard input may be slow and without end."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are done and the bytes that there are, as the files lie on the disk."""
@@ -139,11 +145,14 @@ def _whole(tail: Tail, *, final: bool) -> Iterator[Piece]:
 
 def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
+    since = time.monotonic()
     for piece in pieces:
         batch.append(piece)
-        if sum(held.bytes for held in batch) >= _BATCH:
+        rows = sum(frame.height for held in batch for frame in held.packets)
+        text = sum(held.bytes for held in batch)
+        if rows >= _BATCH_ROWS or text >= _BATCH_BYTES or time.monotonic() - since >= _BATCH_AGE_S:
             yield batch
-            batch = []
+            batch, since = [], time.monotonic()
     if batch:
         yield batch
 

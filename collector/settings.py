@@ -14,7 +14,7 @@ LINE_LIMIT = 64 * 1024
 """Bytes. The kernel's longest log line has 1 024 characters; what is beyond this is not a log line, it is damage."""
 FOLLOW_CHUNK = 1024 * 1024
 """Bytes read at once when following: 2 000 lines, parsed in milliseconds, and memory stays small."""
-INGEST_CHUNK = 8 * 1024 * 1024
+INGEST_CHUNK = 32 * 1024 * 1024
 """Bytes read at once in bulk: enough that the cost of a call does not count."""
 BATCH = 4 * 1024 * 1024
 """Bytes of log that one commit of the follower accounts for at most; more is waiting means more commits."""
@@ -58,7 +58,7 @@ class Settings:
     batch_age_s: float = 1.0
     poll_s: float = 5.0
     grace_s: float = 30.0
-    maintain_s: float = 600.0
+    maintain_s: float = 30.0
     keep: timedelta | None = None
     chunk_bytes: int = FOLLOW_CHUNK
     batch_bytes: int = BATCH

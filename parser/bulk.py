@@ -141,10 +141,12 @@ class _Lines:
 
     def batch(self, consumed: int, count: int, columns: pl.DataFrame) -> Batch:
         """All that is known of the chunk: the rows of `columns` and what was judged."""
-        judged = pl.DataFrame(self.packets, schema=COLUMNS, orient="row")
-        known = columns.rename({"offset": "source_offset"})
+        known = columns.rename({"offset": "source_offset"}).sort("source_offset")
         missing = [pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items() if name not in known.columns]
-        packets = pl.concat([known.with_columns(missing).select(list(COLUMNS)), judged]).sort("source_offset")
+        packets = known.with_columns(missing).select(list(COLUMNS))
+        if self.packets:
+            judged = pl.DataFrame(self.packets, schema=COLUMNS, orient="row")
+            packets = pl.concat([packets, judged]).sort("source_offset")
         others = count - packets.height - len(self.rejects)
         return Batch(consumed, count, packets, others, tuple(self.rejects), tuple(self.losses))
 
@@ -194,13 +196,18 @@ def _candidates(text: bytes, options: Options) -> tuple[int, pl.DataFrame]:
     """The number of lines, and those that may matter: `offset` in bytes, and `line`."""
     if not text:
         return 0, pl.DataFrame(schema={"offset": pl.Int64, "line": pl.String})
-    ascii_text = text if text.isascii() else text.translate(_ASCII)
-    lines = pl.Series("line", [ascii_text.decode("ascii")]).str.split("\n").explode()
+    lines = _text(text).str.split("\n").explode()
     if text.endswith(b"\n"):
         lines = lines.head(-1)
     sizes = lines.str.len_bytes().cast(pl.Int64) + 1
     frame = pl.DataFrame({"offset": sizes.cum_sum() - sizes, "line": lines})
     return frame.height, frame.filter(pl.col("line").str.contains(_words(options)))
+
+
+def _text(data: bytes) -> pl.Series:
+    """The chunk as one text with as many bytes; of bytes that are no UTF-8 all beyond ASCII become DEL."""
+    text = pl.Series("line", [data], dtype=pl.Binary).cast(pl.String, strict=False)
+    return text if text.null_count() == 0 else pl.Series("line", [data.translate(_ASCII).decode("ascii")])
 
 
 def _words(options: Options) -> str:
