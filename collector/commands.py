@@ -5,8 +5,6 @@ Rule: standard error tells what was done; nothing heavy is imported before a com
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import sys
 import threading
@@ -17,16 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analytics.options import Command, Exit, Length, Zone, store_option
+from collector.memory import prepare
 from parser.options import DEFAULT_PREFIXES, Options
 
 if TYPE_CHECKING:
     from collector.settings import Summary
-
-NOT_FOR_WRITING = ("numpy", "pandas", "pyarrow")
-"""duckdb imports these when it is handed any Python object, if they are there; a collector that writes only Arrow
-streams never needs them, and they would cost it 60 to 110 MB of memory."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-GIGABYTE = 1 << 30
 
 
 def parse_options(command: Command) -> Command:
@@ -93,22 +86,6 @@ def collect(files: tuple[str, ...], store: str, journal: str | None, kmsg: bool,
     with stopping() as stop:
         summary = follow(files, store, settings, stop, journal=journal, kmsg=kmsg)
     tell(summary)
-
-
-def prepare(*, frugal: bool) -> None:
-    """Settings that must be made before Polars and duckdb are loaded.
-
-    A program that runs for months (`frugal`) gives memory back at once; one that reads an archive keeps what it has,
-    since fresh pages for every chunk would cost it a third of its time.
-    """
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one is faster on lines, and leaves a core to the commits
-    decay = 0 if frugal else -1
-    os.environ.setdefault("_RJEM_MALLOC_CONF", f"dirty_decay_ms:{decay},muzzy_decay_ms:{decay}")  # Polars' jemalloc
-    for name in NOT_FOR_WRITING:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-    if not frugal and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # glibc has it, musl has not
-        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            mallopt(option, GIGABYTE)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from collector.book import Book
 from collector.committer import Committer, Sink
 from collector.journal import Journal
 from collector.kmsg import Kmsg
+from collector.memory import give_back_libraries
 from collector.path import Path
 from collector.rows import Piece
 from collector.settings import Beginning, Settings, Summary
@@ -114,6 +115,7 @@ def follow(
             sources.append(Journal(journal, book, settings))
         if kmsg:
             sources.append(Kmsg(book, settings))
+        give_back_libraries()
         return run(sources, writer, settings, stop)
 
 
