@@ -42,7 +42,7 @@ class Result:
 
 def convert_sources(sources: Iterable[str], output: str, *, served: bool) -> Result:
     """Policies as Calico objects; rules that could not be converted are named in the notes."""
-    found = find(sources)
+    found = _something(find(sources))
     notes, converted = [str(problem) for problem in found.problems], []
     worst = Exit.BAD_INPUT if notes else Exit.OK
     for written in found.objects:
@@ -59,7 +59,8 @@ def convert_sources(sources: Iterable[str], output: str, *, served: bool) -> Res
         notes += warnings
         converted += [policy_object(policy)] if policy else []
     write = as_yaml if output == "yaml" else as_json
-    return Result(write(converted), (*notes, *_passed_over(found)), worst)
+    text = "" if worst is Exit.BAD_INPUT and not converted else write(converted)
+    return Result(text, (*notes, *_passed_over(found)), worst)
 
 
 def _converted(written: Written, served: bool) -> Policy | None:

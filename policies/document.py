@@ -7,6 +7,7 @@ are text and unique, and nothing deeper or larger than the named limits is follo
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeAlias
@@ -110,6 +111,9 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
 MAX_DIGITS = 400
 """Longest number that is read as one; Python refuses integers of more than 4 300 digits."""
 
+_WIDEST = range(-(2**63), 2**64)
+"""What go-yaml takes as an integer (int64, else uint64); decimal digits beyond it are a float."""
+
 
 def scalar(text: str) -> Scalar:
     """What an unquoted scalar means (go-yaml v2, resolve.go); no sexagesimal numbers, so `80:90` stays text."""
@@ -120,7 +124,9 @@ def scalar(text: str) -> Scalar:
     digits = text.replace("_", "")
     for pattern, convert in _NUMBERS:
         if pattern.fullmatch(digits):
-            return convert(digits)
+            number = convert(digits)
+            if number in _WIDEST if isinstance(number, int) else math.isfinite(number):
+                return number
     return text
 
 

@@ -145,6 +145,8 @@ def test_selector_canonical_prints_the_one_spelling() -> None:
         (("selector", "match", "all()"), "nonsense", "not JSON"),
         (("lint", "absent.yaml"), "", "absent.yaml: cannot be read: No such file or directory"),
         (("validate", "-"), "", "no policy or other known object in it"),
+        (("convert", "-"), "", "no policy or other known object in it"),
+        (("convert", "-", "-o", "json"), "a: [", "not YAML"),
         (("validate",), "", "Missing argument"),
         (("convert", "-", "-o", "xml"), "", "Invalid value for '-o'"),
     ],

@@ -261,7 +261,7 @@ def test_any_text_ends_as_objects_or_problems(text: str) -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=10,
     )
@@ -291,6 +291,10 @@ def test_json_is_read_as_json(value: object) -> None:
         ("-", "-"),
         ("10.0.0.0/8", "10.0.0.0/8"),
         ("1.2.3", "1.2.3"),
+        ("18446744073709551615", 2**64 - 1),
+        ("18446744073709551616", 2.0**64),
+        ("1e999", "1e999"),
+        ("9" * 400, "9" * 400),
     ],
 )
 def test_a_bare_scalar_means_what_kubernetes_yaml_library_makes_of_it(text: str, value: object) -> None:
