@@ -42,10 +42,10 @@ def give_back_libraries() -> None:
     Relocating 100 MB of libraries and checking the extensions' signatures touches nearly all of it; running needs half.
     The kernel heeds this for files that the process may write to or owns (mm/madvise.c, can_do_file_pageout).
     """
-    madvise = getattr(ctypes.CDLL(None), "madvise", None)
-    with contextlib.suppress(OSError):
-        for start, length in _library_pages(Path("/proc/self/maps").read_text()) if madvise else ():
-            madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_PAGEOUT)
+    library = ctypes.CDLL(None)
+    with contextlib.suppress(OSError, AttributeError):
+        for start, length in _library_pages(Path("/proc/self/maps").read_text()):
+            library.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_PAGEOUT)
 
 
 def _library_pages(maps: str) -> Iterator[tuple[int, int]]:

@@ -206,8 +206,10 @@ def _candidates(text: bytes, options: Options) -> tuple[int, pl.DataFrame]:
 
 def _text(data: bytes) -> pl.Series:
     """The chunk as one text with as many bytes; of bytes that are no UTF-8 all beyond ASCII become DEL."""
-    text = pl.Series("line", [data], dtype=pl.Binary).cast(pl.String, strict=False)
-    return text if text.null_count() == 0 else pl.Series("line", [data.translate(_ASCII).decode("ascii")])
+    try:
+        return pl.Series("line", [data], dtype=pl.Binary).cast(pl.String)
+    except pl.exceptions.ComputeError:  # invalid UTF-8; asking Polars is faster than decoding first
+        return pl.Series("line", [data.translate(_ASCII).decode("ascii")])
 
 
 def _words(options: Options) -> str:
