@@ -80,11 +80,10 @@ def bulk(count: int, folder: Path) -> None:
             file.writelines(lines(count, share))
         runs = [(*ingest(log, folder / f"store-{share}-{attempt}"), grep(log)) for attempt in range(3)]
         seconds, peak, grepped = (min(column) for column in zip(*runs, strict=True))
-        working = seconds - start_up
+        rates = f"{count / seconds:,.0f} lines/s, {count / (seconds - start_up):,.0f} once started"
         print(
-            f"{title:12}{count:>10,} lines, {log.stat().st_size / 1e6:>4.0f} MB: {count / seconds:>9,.0f} lines/s "
-            f"({seconds:.2f} s; {count / working:,.0f} lines/s once started), peak {peak:.0f} MB; grep -c {count / grepped:>11,.0f} lines/s, "
-            f"{seconds / grepped:.1f} times as fast"
+            f"{title:12}{count:>10,} lines, {log.stat().st_size / 1e6:>4.0f} MB in {seconds:.2f} s: {rates}; "
+            f"peak {peak:.0f} MB; grep -c {count / grepped:>11,.0f} lines/s, {seconds / grepped:.1f} times as fast"
         )
         log.unlink()
 
