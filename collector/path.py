@@ -36,7 +36,7 @@ class Path:
         self.behind = False
         self._book = book
         self._settings = settings
-        self._start: ReadFrom = start
+        self._start: ReadFrom = Beginning() if book.family(path) else start  # what came while it was down is new
         self._live: Tail | None = None
         self._drains: list[Tail] = []
         self._anchor: str | None = None  # identity of the youngest file that lines were read from

@@ -152,6 +152,20 @@ def test_read_from_end(tmp_path: Path) -> None:
     assert stored(store) == [5, 6]
 
 
+def test_read_from_end_skips_only_once(tmp_path: Path) -> None:
+    """A file that came by rotation while nobody read is new from its first byte, also for a start with `End`."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    settings = Settings(once=True, read_from=End())
+    log.write_text(lines(range(5)))
+    once(log, store, settings)
+    with log.open("a") as writer:
+        writer.write(lines(range(5, 7)))
+    log.rename(tmp_path / "syslog.1")
+    log.write_text(lines(range(7, 9)))
+    once(log, store, settings)
+    assert stored(store) == list(range(5, 9))
+
+
 def test_reused_inode(tmp_path: Path) -> None:
     """A new file that got the old one's inode is another file."""
     log, store = tmp_path / "syslog", tmp_path / "store"
