@@ -81,7 +81,7 @@ class Tail:
             raise Rewritten(self.text.path)
         self._note(facts, at.offset + len(data))
         self.behind = len(data) == self._settings.chunk_bytes
-        final = final and not self.behind
+        final = final and not self.behind and not self.text.damage  # the rest of a damaged line may come one day
         if self._long:
             return self._find_end(data, final=final)
         if hole := nuls(data):  # the mark waits for text: NULs would not prove anything

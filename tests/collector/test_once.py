@@ -96,6 +96,9 @@ def test_damaged_archive(tmp_path: Path) -> None:
     summary = take(store, cut, good, tmp_path / "absent")
     assert [path for path, _ in summary.failed] == [str(cut), str(tmp_path / "absent")]
     assert (summary.losses, stored(store)[-10:]) == (1, list(range(6000, 6010)))
+    cut.write_bytes(whole)
+    take(store, cut)
+    assert stored(store) == [*range(5000), *range(6000, 6010)], "the line that the damage cut is read when it is whole"
 
 
 def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
