@@ -25,7 +25,7 @@ _SOURCE_COLUMNS = ("file", "read", "behind", "lines", "packets", "not ours", "re
 def summary(status: Status, zone: tzinfo) -> str:
     """The state as a JSON object; `sources` has one entry for each file, with its position, lag and accounts."""
     sources = [
-        {**asdict(source.position), "lag_bytes": source.lag_bytes, "balanced": source.balanced}
+        {**asdict(source.position), "lag_bytes": source.lag_bytes, "lag_s": source.lag_s, "balanced": source.balanced}
         for source in status.sources
     ]
     document = {**asdict(status), "sources": sources, "balanced": status.balanced}
@@ -67,11 +67,12 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, left: int) 
 
 def _source(source: Source, zone: tzinfo) -> tuple[str, ...]:
     position = source.position
-    numbers = (source.lag_bytes, position.lines, position.packets, position.others, position.rejects)
+    numbers = (position.lines, position.packets, position.others, position.rejects)
     wrong = "" if source.balanced else " (does not balance)"
     return (
         cell(position.path, zone),
         f"{position.offset:,}",
+        f"{source.lag_bytes:,}" + (f" for {_span(source.lag_s)}" if source.lag_bytes else ""),
         *(f"{number:,}" for number in numbers),
         f"{position.bytes_lost:,}{wrong}",
         f"{short(position.time, zone)} ({_ago(position.time)})",
@@ -79,11 +80,15 @@ def _source(source: Source, zone: tzinfo) -> tuple[str, ...]:
 
 
 def _ago(moment: datetime) -> str:
-    seconds = max(int((datetime.now(UTC) - moment).total_seconds()), 0)
+    return f"{_span((datetime.now(UTC) - moment).total_seconds())} ago"
+
+
+def _span(seconds: float) -> str:
+    whole = max(int(seconds), 0)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit} ago"
-    return f"{seconds}s ago"
+        if whole >= size:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
 
 
 def _sentence(status: Status, zone: tzinfo) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from analytics.position import Position
@@ -18,10 +18,15 @@ from analytics.reader import Reader
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file: its position, the bytes that are not read yet, and whether lines == packets + others + rejects."""
+    """One file: its position, what is not read yet, and whether lines == packets + others + rejects.
+
+    `lag_bytes`: bytes in the file beyond the position, now where the file is still there, else when it was last seen.
+    `lag_s`: how long ago the last commit was, if there is anything to read since; else 0.
+    """
 
     position: Position
     lag_bytes: int
+    lag_s: float
     balanced: bool
 
 
@@ -91,11 +96,20 @@ def status(reader: Reader) -> Status:
 
 
 def _source(position: Position) -> Source:
-    return Source(
-        position,
-        lag_bytes=max(position.size - position.offset, 0),
-        balanced=position.lines == position.packets + position.others + position.rejects,
-    )
+    lag = max(_size(position) - position.offset, 0)
+    waiting = (datetime.now(UTC) - position.time).total_seconds() if lag else 0.0
+    balanced = position.lines == position.packets + position.others + position.rejects
+    return Source(position, lag, round(max(waiting, 0.0), 3), balanced)
+
+
+def _size(position: Position) -> int:
+    """Bytes in the file: a collector that does not run sees no growth, so look; a closed or compressed one stays."""
+    try:
+        found = os.stat(position.path)
+    except OSError:
+        return position.size
+    same = (found.st_dev, found.st_ino) == (position.device, position.inode)
+    return found.st_size if same and not position.closed else position.size
 
 
 def _sizes(paths: Iterator[Path]) -> Iterator[int]:
