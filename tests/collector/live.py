@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from analytics import Reader
+from analytics import Reader, StoreError
+from collector import Settings
+from collector.follow import follow
 
 REPOSITORY = Path(__file__).parents[2]
 _PROGRAM = """
@@ -43,7 +45,12 @@ def lines(numbers: Iterable[int]) -> str:
 def stored(store: Path) -> list[int]:
     """The numbers of the lines that the store holds, sorted, doubles included."""
     with Reader(str(store)) as reader:
-        found = reader.rows("SELECT source_port, destination_port FROM packets")
+        return numbers(reader)
+
+
+def numbers(reader: Reader) -> list[int]:
+    """The same, of an open store."""
+    found = reader.rows("SELECT source_port, destination_port FROM packets")
     return sorted((high - 1) * 60000 + low - 1 for high, low in found.rows)
 
 
@@ -74,17 +81,39 @@ def collecting(
             process.stderr.close()
 
 
+@contextmanager
+def following(store: Path, *paths: Path | str, grace_s: float = 1.0) -> Iterator[None]:
+    """A collector in a thread of this process, for tests that neither kill nor confine it: no start to wait for."""
+    stop, errors = threading.Event(), list[BaseException]()
+    settings = Settings(batch_age_s=0.1, poll_s=0.3, grace_s=grace_s, maintain_s=600.0)
+
+    def run() -> None:
+        try:
+            follow([str(path) for path in paths], str(store), settings, stop)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert errors == []
+
+
 def wait_until(store: Path, count: int, seconds: float = 20.0) -> list[int]:
     """Wait until the store holds `count` rows (or the time is over) and return their numbers."""
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            found = stored(store)
-        except Exception:
-            found = []
-        if len(found) >= count or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
+    found: list[int] = []
+    while len(found) < count and time.monotonic() < deadline:
+        with suppress(StoreError), Reader(str(store)) as reader:
+            while len(found := numbers(reader)) < count and time.monotonic() < deadline:
+                time.sleep(0.1)
+        time.sleep(0.1 * (len(found) < count))
+    return found
 
 
 class LogWriter(threading.Thread):
