@@ -127,7 +127,7 @@ def test_mutated(lines: list[bytes], options: Options) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.one_of(LINES, mutated()), min_size=1, max_size=20), st.sampled_from(list(OPTIONS.values())))
 def test_many(lines: list[bytes], options: Options) -> None:
     """The same at length."""
@@ -162,3 +162,11 @@ def test_many_repetitions_take_no_time() -> None:
     """A hundred thousand repetitions in a row are not each followed back to the first."""
     line = b"Nov 20 09:00:00 n last message repeated 2 times\n"
     assert read(line * 20_000, Options(), anchor=ANCHOR).others == 20_000
+
+
+def test_an_interface_has_fifteen_characters() -> None:
+    """What stands where a name should be, but is longer than the kernel allows, is no packet on either path."""
+    line = "Nov 20 09:00:00 n kernel: calico-packet: IN={} OUT= SRC=192.0.2.1 DST=192.0.2.2 LEN=28 TOS=0x00 PREC=0x00 "
+    line += "TTL=1 ID=1 PROTO=2 "
+    check([line.format("a" * size).encode() for size in (1, 15, 16, 40)], Options())
+    assert read(line.format("a" * 16).encode() + b"\n", Options(), anchor=ANCHOR).packets.is_empty()
