@@ -19,7 +19,7 @@ from policies.evaluate import in_hook, log_only, ordered_tiers, policy_key
 from policies.flow import Hook
 from policies.labelspace import Undecided, solve
 from policies.model import Action, Direction, Inventory, Policy, PolicyKind, Rule, Tier
-from policies.pairing import MANAGED_BY, is_ours
+from policies.pairing import MANAGED_BY, identity, is_ours
 from policies.scope import policy_term
 from policies.selector import Not
 from policies.verify import Proof, verify
@@ -275,18 +275,33 @@ def _named(drafts: Sequence[LogPolicy], inventory: Inventory, options: Options) 
     return named
 
 
-def _notes(inventory: Inventory, ours: Sequence[Policy]) -> Iterator[str]:
+def _notes(inventory: Inventory, ours: Sequence[Policy], made: Sequence[LogPolicy]) -> Iterator[str]:
+    replaced = {identity(each.policy) for each in made}
     if ours:
         yield f"{len(ours)} policies of an earlier run (labelled {next(iter(MANAGED_BY.values()))}) were left out"
     for policy in inventory.policies:
         if policy.staged:
             yield f"{policy} is staged: Calico does not enforce it, so it denies nothing and nothing is logged for it"
+        elif log_only(policy) and identity(policy) in replaced:
+            yield f"{policy} is replaced by the one of that name here"
         elif log_only(policy):
             yield f"{policy} logs already: a packet that it logs gets one line more; remove it after applying these"
         if len(policy.selector.encode()) > MAX_SELECTOR:
             yield f"{policy}: its selector is longer than {MAX_SELECTOR} bytes, which newer Calico refuses"
         if policy.tier not in ("default",) and inventory.tier(policy.tier) is None:
             yield f"{policy}: tier {policy.tier} is not in the files; it is taken to deny at its end"
+
+
+def _version_ties(enforced: Inventory, made: Sequence[LogPolicy]) -> Iterator[str]:
+    """Policies that decide at the order of a Log policy: which comes first depends on the release."""
+    orders = {(each.policy.tier, each.policy.order): each.policy for each in made}
+    for policy in enforced.policies:
+        log = orders.get((policy.tier, policy.order))
+        if log and has_rule(policy, Action.ALLOW, Action.PASS, Action.DENY):
+            yield (
+                f"{policy} has the order of our Log policy {log.name}: the proof sorts equal orders by name as Calico"
+                " 3.32 does, releases before it sort them otherwise; give it an order of its own"
+            )
 
 
 def late_allowers(inventory: Inventory, options: Options) -> list[str]:
@@ -332,4 +347,5 @@ def generate(inventory: Inventory, options: Options | None = None) -> Plan:
     proof = verify(theirs, [each.policy for each in made])
     reasons = [] if proof.holds else [*late_allowers(enforced, options), *tied_denials(enforced)]
     refusals = [] if proof.holds else [*reasons, *str(proof).splitlines()]
-    return Plan(tuple(made), proof, (*_notes(theirs, ours), *notes), tuple(refusals))
+    told = (*_notes(theirs, ours, made), *_version_ties(enforced, made), *notes)
+    return Plan(tuple(made), proof, told, tuple(refusals))

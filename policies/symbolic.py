@@ -39,7 +39,7 @@ Literal: TypeAlias = Term | tuple[Term, int]
 class Place(NamedTuple):
     """Where a packet stands: whether each set isolates it in this tier, what each decided, how often it was logged.
 
-    PASS means that the rest of the tier is skipped; at the very end, that profiles decide.
+    PASS means that the rest of the tier is skipped; at the very end, that profiles or later hooks decide.
     """
 
     before_isolates: bool = False
@@ -161,9 +161,9 @@ class Walker:
                 self._entry(entry)
         self._move(lambda place: _end_of_tier(place, drops))
 
-    def finish(self) -> None:
-        """What no tier decided goes to the profiles."""
-        self._move(lambda place: place._replace(before=place.before or Action.PASS, after=place.after or Action.PASS))
+    def finish(self, rest: Action) -> None:
+        """What no tier decided ends as `rest`: ALLOW where that is certain, PASS where others decide."""
+        self._move(lambda place: place._replace(before=place.before or rest, after=place.after or rest))
         for place, histories in self.places.items():
             for history in histories:
                 self._leaf(place, history)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from policies.classes import Fire, Question, Space, find
-from policies.evaluate import Ruleset, Walk, walk
+from policies.evaluate import Ending, Ruleset, Walk, walk
 from policies.flow import Flow, Hook
 from policies.labelspace import Undecided, specialise
 from policies.model import Action, Direction, Inventory, Policy
@@ -27,6 +27,20 @@ _TRIES = 200
 """Suspicious classes of one walk in which a packet is looked for; beyond that the answer is "not decided"."""
 
 
+_LEFT = {
+    Hook.NORMAL: "left to the profiles of the host endpoint",
+    Hook.PRE_DNAT: "left to the policies after preDNAT",
+    Hook.UNTRACKED: "left to the policies after doNotTrack",
+}
+"""What a host endpoint does with a packet that no policy decides; an Allow would skip it (felix/rules/static.go)."""
+
+
+def _outcome(walk: Walk) -> str:
+    if walk.endpoint.host and walk.ending in (Ending.PROFILE, Ending.FALL_THROUGH) and walk.hook in _LEFT:
+        return _LEFT[walk.hook]
+    return "allowed" if walk.allowed else "denied"
+
+
 @dataclass(frozen=True, slots=True)
 class Counterexample:
     """One packet for which the claim fails, with both walks as evidence."""
@@ -39,7 +53,7 @@ class Counterexample:
     @property
     def claim(self) -> str:
         """Which claim fails, in words."""
-        was, now = ("allowed" if w.allowed else "denied" for w in (self.before, self.after))
+        was, now = _outcome(self.before), _outcome(self.after)
         if was != now:
             return f"the verdict changes: {was} by the sources, {now} with the generated policies"
         if now == "denied":
@@ -114,10 +128,16 @@ class _Case:
         before, after = (
             walk(_ruleset(self, generated), endpoint, self.direction, self.hook, flow) for generated in (False, True)
         )
-        lines = len(after.logs) - len(before.logs)
+        lines = self._lines(before, after)
         denied = after.ending is not after.ending.NO_PROFILE and not after.allowed
-        wrong = before.allowed != after.allowed or denied != (lines > 0)
+        wrong = _outcome(before) != _outcome(after) or denied != (lines > 0)
         return Counterexample(flow, before, after, lines) if wrong else None
+
+    def _lines(self, before: Walk, after: Walk) -> int:
+        """The lines that the generated policies write; those of a policy's replaced form are not new."""
+        changed = [pair for pair, _ in self.pairs if pair.after is not pair.before]
+        written = sum(any(policy is pair.after for pair in changed) for policy in after.logs)
+        return written - sum(any(policy is pair.before and pair.after for pair in changed) for policy in before.logs)
 
 
 def _sorted(literals: Iterable[Literal], numbers: Numbers) -> tuple[tuple[Fire, ...], tuple[Term, ...]]:
@@ -141,7 +161,8 @@ def _walked(case: _Case, numbers: Numbers, *, counting: bool) -> Walker:
         own = [(pair, term) for pair, term in case.pairs if pair.policy.tier == tier.name]
         drops = tier.default_action is Action.DENY and case.hook in (Hook.NORMAL, Hook.FORWARD)
         walker.tier(entries(own, case.direction, case.hook, numbers), drops=drops)
-    walker.finish()
+    open_ended = case.space.host and case.hook in _LEFT
+    walker.finish(Action.PASS if open_ended else Action.ALLOW)
     return walker
 
 

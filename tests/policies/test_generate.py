@@ -316,6 +316,19 @@ def test_an_earlier_run_s_output_is_not_a_source() -> None:
     assert [each.policy for each in again.made] == [each.policy for each in once.made]
 
 
+def test_a_log_policy_of_our_name_is_said_to_be_replaced() -> None:
+    """It would be wrong to advise to remove what was just applied."""
+    notes = planned(f"{ACCESS_NGINX}---\n{yaml.safe_dump(LOG_DENIED_PACKETS)}").notes
+    assert notes == ("NetworkPolicy default/log-denied-packets is replaced by the one of that name here",)
+
+
+def test_a_shared_order_is_named() -> None:
+    """Releases before 3.32 break ties otherwise than the proof does."""
+    allow = {"action": "Allow", "protocol": "TCP"}
+    (note,) = planned(calico("a", order=3000, types=["Ingress"], ingress=[allow])).notes
+    assert "releases before it sort them otherwise" in note
+
+
 def test_staged_policies_are_left_alone() -> None:
     """A staged policy denies nothing, so nothing is logged for it, and that is said."""
     staged = calico("s", types=["Ingress"]).replace("kind: NetworkPolicy", "kind: StagedNetworkPolicy")
@@ -440,6 +453,34 @@ def test_verify_finds_a_packet_for_each_sabotage(old: str, new: str, sentence: s
     assert result.exit_code == 1
     assert sentence in result.stdout
     assert "pod of namespace default" in result.stdout
+
+
+def test_verify_tells_an_allow_from_what_is_left_to_others(tmp_path: Path) -> None:
+    """On a pod the profile allows either way; on a host endpoint an Allow skips its profiles and later policies."""
+    sources, generated = tmp_path / "sources.yaml", tmp_path / "allow.yaml"
+    loose = "---\napiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: loose}\nspec: {defaultAction: Pass}\n"
+    sources.write_text(calico("some", tier="loose", selector="app == 'a'", types=["Ingress"], ingress=[]) + loose)
+    allow = {"action": "Allow", "protocol": "TCP"}
+    generated.write_text(calico("more", tier="loose", selector="app == 'a'", types=["Ingress"], ingress=[allow]))
+    assert run(["verify", str(sources), str(generated)]).exit_code == 0
+    sources.write_text(DENY_NODEPORTS)
+    made = yaml.safe_load(run(["generate", "-"], DENY_NODEPORTS).stdout)
+    made["spec"]["ingress"].append({"action": "Allow", "protocol": "ICMP"})
+    generated.write_text(yaml.safe_dump(made))
+    result = run(["verify", str(sources), str(generated)])
+    assert result.exit_code == 1
+    assert "the verdict changes: left to the policies after preDNAT by the sources, allowed with" in result.stdout
+
+
+def test_verify_does_not_mix_the_sources_lines_with_ours(tmp_path: Path) -> None:
+    """A policy that allows what a source logs and allows is refuted by its own line, not by the sum."""
+    logs = [{"action": "Log"}, {"action": "Allow"}]
+    sources, generated = tmp_path / "sources.yaml", tmp_path / "log.yaml"
+    sources.write_text(calico("some", order=10, types=["Ingress"], ingress=logs))
+    generated.write_text(calico("early", order=5, types=["Ingress"], ingress=logs))
+    result = run(["verify", str(sources), str(generated)])
+    assert result.exit_code == 1
+    assert "logged but allowed" in result.stdout
 
 
 def test_verify_takes_a_cluster_where_the_log_policies_are_applied(tmp_path: Path) -> None:
