@@ -101,7 +101,7 @@ class Follower(RuleBasedStateMachine):
 
     def line(self) -> bytes:
         self.number += 1
-        return (LINE % f"number {self.number} of many").encode()
+        return (LINE % f"{self.number:04d} of many lines").encode()  # half of it differs, too: same bytes, same content
 
     @rule(count=st.sampled_from([1, 2, 40]))
     def write(self, count: int) -> None:
