@@ -15,7 +15,7 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     printf '#!/bin/sh\nexit 101\n' > "$policy"; chmod 755 "$policy"; trap 'rm -f "$policy"' EXIT
   fi
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null && exit 0
+  apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/dev/null && exit 0
 fi
 echo "packages not installed (run as root to have them): ${missing[*]}; tests that need them are skipped" >&2
 [ "${CI:-}" != true ]
