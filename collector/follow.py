@@ -44,6 +44,9 @@ class Source(Protocol):
     def waiting(self) -> list[str]:
         """Files whose last line has no newline yet."""
 
+    def failed(self) -> list[tuple[str, str]]:
+        """What cannot be read now, and why."""
+
     def close(self) -> None:
         """Let go of everything open."""
 
@@ -70,6 +73,10 @@ class Files:
     def waiting(self) -> list[str]:
         """Files whose last line has no newline yet."""
         return [name for name, path in self._paths.items() if path.waiting()]
+
+    def failed(self) -> list[tuple[str, str]]:
+        """Paths that lead to nothing that can be read, and why."""
+        return [(name, reason) for name, path in self._paths.items() if (reason := path.failure())]
 
     def descriptors(self) -> Iterable[int]:
         """None: select(2) calls a file always readable."""
@@ -130,6 +137,7 @@ def run(sources: Sequence[Source], store: Sink, settings: Settings, stop: thread
         summary = committer.close()
         if settings.once:
             summary.waiting.extend(path for source in sources for path in source.waiting())
+            summary.failed.extend(failure for source in sources for failure in source.failed())
         return summary
     except BaseException:
         committer.abandon()

@@ -81,6 +81,10 @@ class Journal:
         """A journal has no unfinished records."""
         return []
 
+    def failed(self) -> list[tuple[str, str]]:
+        """None: a journalctl that fails ends the run."""
+        return []
+
     def close(self) -> None:
         """End journalctl."""
         self._end()

@@ -79,6 +79,10 @@ class Kmsg:
         """The kernel hands out whole records."""
         return []
 
+    def failed(self) -> list[tuple[str, str]]:
+        """None: a device that cannot be read is refused at the start."""
+        return []
+
     def close(self) -> None:
         """Close the device."""
         os.close(self._descriptor)

@@ -23,9 +23,7 @@ from collector.texts import PlainText, StreamText, Text, open_text
 
 _LOG = logging.getLogger(__name__)
 _LISTINGS = 5  # a rotation at work renames files while they are listed: so often it is tried again
-_COPY_PROOF = (
-    64 * 1024
-)  # bytes compared to see whether a compressed file is one that is open, deleted, and not named yet
+_COPY_PROOF = 64 * 1024  # bytes compared to see whether a file is a copy of one that is open and not named yet
 
 
 class Path:
@@ -56,6 +54,17 @@ class Path:
     def waiting(self) -> bool:
         """True where the live file ends in an unfinished line."""
         return self._live is not None and self._live.unread
+
+    def failure(self) -> str:
+        """Why the path cannot be read now, "" where it can."""
+        try:
+            if self._live is None:
+                open_text(self.path).close()
+        except CollectorError as error:
+            return error.what
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
     def close(self) -> None:
         """Close all files; their positions stay as they are."""
@@ -227,7 +236,7 @@ class Path:
             self._say(str(error))
             return None, path != self.path
         except OSError as error:
-            self._say(f"{path}: {error.strerror}; trying again")
+            self._say(f"{path}: {error.strerror}" + ("" if self._settings.once else "; trying again"))
             return None, False
 
     def _place(self, known: Position, family: list[Position], texts: list[Text]) -> int | None:

@@ -47,6 +47,16 @@ def test_half_a_line_waits(tmp_path: Path) -> None:
     assert stored(store) == [0, 1, 2]
 
 
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """`once` tells of a path that leads to nothing or to no file, and reads the others."""
+    log, absent = tmp_path / "syslog", tmp_path / "absent"
+    log.write_text(lines(range(3)))
+    paths = [str(absent), str(tmp_path), str(log)]
+    summary = follow(paths, str(tmp_path / "store"), ONCE, threading.Event())
+    assert summary.failed == [(str(absent), "No such file or directory"), (str(tmp_path), "is not a regular file")]
+    assert stored(tmp_path / "store") == [0, 1, 2]
+
+
 def test_followed_then_ingested(tmp_path: Path) -> None:
     """A file that was followed and is given again as an archive yields only what is new in it."""
     log, store, archive = tmp_path / "syslog", tmp_path / "store", tmp_path / "syslog.2.gz"
