@@ -326,7 +326,7 @@ with engine.reading(store.resolve(sys.argv[1]), engine.READ) as connection:
 
 
 def test_reader_in_a_transaction_stops_nobody(folder: str, commit: Make) -> None:
-    """While another process holds a transaction open, 200 commits and maintenance go on; it sees its snapshot."""
+    """While another process holds a transaction open, 60 commits and maintenance go on; it sees its snapshot."""
     with Writer(folder) as writer:
         writer.commit(commit({"source_offset": number, "ip_id": number} for number in range(150)))
         with subprocess.Popen(
@@ -335,12 +335,12 @@ def test_reader_in_a_transaction_stops_nobody(folder: str, commit: Make) -> None
             assert reader.stdin is not None
             assert reader.stdout is not None
             assert reader.stdout.readline() == "open\n"
-            for number in range(200):
+            for number in range(60):
                 writer.commit(commit([{"ip_id": number}] * (120 if number % 10 == 0 else 5)))
-                if number % 40 == 39:
+                if number % 20 == 19:
                     writer.maintain(keep=timedelta(days=9999))
-            answer, _ = reader.communicate("go on\n", timeout=30)
-    assert answer == f"True\n{150 + 20 * 120 + 180 * 5}\n"
+            answer, _ = reader.communicate("go on\n", timeout=60)
+    assert answer == f"True\n{150 + 6 * 120 + 54 * 5}\n"
 
 
 HOLD = """
