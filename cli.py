@@ -6,11 +6,15 @@ heavy (duckdb, polars, the grammar) is imported before a command runs, so that `
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -23,7 +27,89 @@ from policies.commands import policies
 STDIN_BLOCK = 1024 * 1024
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """The commands under one name; errors are told here: click would end a broken pipe or Ctrl-C with code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        with errors_told():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """What goes wrong meanwhile is told in one sentence and ends the program."""
+    try:
+        yield
+        # A full disk shows itself here rather than when Python ends and nobody listens.
+        sys.stdout.flush()
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except KeyboardInterrupt:
+        raise SystemExit(Exit.INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`denylog top | head`): nothing is wrong.
+        discard_output()
+        raise SystemExit(Exit.OK) from None
+    except Exception as error:
+        if interrupted(error):
+            raise SystemExit(Exit.INTERRUPTED) from None
+        if isinstance(error, OSError):
+            discard_output()
+        fail(*sentence(error))
+
+
+def interrupted(error: Exception) -> bool:
+    """Is this what DuckDB makes of a Ctrl-C that comes while a statement runs?"""
+    return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+
+
+def sentence(error: Exception) -> tuple[str, Exit]:
+    """What to say of an error, and the exit code."""
+    from analytics import QueryError, StoreError
+    from collector import CollectorError
+
+    match error:
+        case StoreError():
+            return str(error), Exit.TRY_AGAIN if error.retryable else Exit.USAGE
+        case FilterError() | QueryError() | CollectorError():
+            return str(error), Exit.USAGE
+        case OSError():
+            return f"{error.filename or 'output'}: {error.strerror or error}", Exit.TRY_AGAIN
+        case MemoryError():
+            return "out of memory; ask for less at once", Exit.TRY_AGAIN
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{what} ({place.filename}:{place.lineno}); this is a defect of denylog, please report it", Exit.DEFECT
+
+
+def fail(message: str, code: Exit) -> NoReturn:
+    """One sentence on standard error, and the end."""
+    with suppress(OSError):
+        click.echo(f"denylog: {message}", err=True)
+    raise SystemExit(code)
+
+
+def discard_output() -> None:
+    """Send what is still in the buffer of standard output nowhere, so that Python does not try again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def replace_closed_streams() -> None:
+    """Open /dev/null for each standard stream that the caller has closed (`denylog collect FILE >&-`).
+
+    In the order of their numbers, since an open file takes the lowest number that is free. The characters that an
+    encoding lacks are escaped.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole run
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("denylog"), prog_name="denylog")
 def cli() -> None:
     """Who is being denied, by which policy, and what to do about it.
@@ -73,38 +159,10 @@ for command in (*writing.COMMANDS, *asking.COMMANDS, policies):
 
 def main() -> None:
     """Run the command; whatever goes wrong is one sentence and an exit code, never a traceback."""
+    replace_closed_streams()
     logging.basicConfig(level=logging.WARNING, format="denylog: %(message)s", stream=sys.stderr)
-    try:
+    with errors_told():
         cli(prog_name="denylog")
-    except FilterError as error:
-        fail(str(error), Exit.USAGE)
-    except KeyboardInterrupt:
-        raise SystemExit(Exit.INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`denylog top | head`): nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(Exit.OK) from None
-    except Exception as error:
-        if not told(error):
-            raise
-
-
-def told(error: Exception) -> bool:
-    """Was this a problem of a package that can be told in a sentence? Then it is told, and the program ends."""
-    from analytics import QueryError, StoreError
-    from collector import CollectorError
-
-    if isinstance(error, StoreError):
-        fail(str(error), Exit.TRY_AGAIN if error.retryable else Exit.USAGE)
-    if isinstance(error, QueryError | CollectorError):
-        fail(str(error), Exit.USAGE)
-    return False
-
-
-def fail(message: str, code: Exit) -> None:
-    """One sentence on standard error, and the end."""
-    click.echo(f"denylog: {message}", err=True)
-    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ def where(chosen: Mapping[str, str | Sequence[str] | None], *, now: datetime, zo
     parts = [
         _all_values(_BY_NAME[name.replace("-", "_")], [values] if isinstance(values, str) else list(values), context)
         for name, values in chosen.items()
-        if values
+        if values or values == ""
     ]
     return Where(" AND ".join(parts) or "true", context.parameters)
 
@@ -270,6 +270,9 @@ def _all_values(entry: Filter, values: list[str], context: Context) -> str:
 
 def _condition(entry: Filter, value: str, context: Context) -> str:
     try:
+        value.encode()
         return f"({entry.condition(value.removeprefix('!').strip(), context)})"
+    except UnicodeEncodeError:
+        raise FilterError(entry.flag, value, "text in UTF-8") from None
     except _Unusable as error:
         raise FilterError(entry.flag, value, str(error)) from None

@@ -45,6 +45,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     """The statement to run; raises QueryError where `sql` is not one statement that only reads."""
     try:
         statements = connection.extract_statements(sql)
+    except (UnicodeEncodeError, TypeError) as error:
+        raise QueryError(sql, "the query is not in UTF-8") from error
     except duckdb.Error as error:
         raise QueryError(sql, first_line(error)) from error
     if not statements:

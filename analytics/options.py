@@ -29,6 +29,7 @@ class Exit(IntEnum):
     FINDINGS = 1
     USAGE = 2
     TRY_AGAIN = 3
+    DEFECT = 70
     INTERRUPTED = 130
 
 

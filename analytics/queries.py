@@ -64,6 +64,9 @@ def top(reader: Reader, by: str, where: Where, limit: int) -> Answer:
     return _limited(reader, sql, where.parameters, limit)
 
 
+# DuckDB takes LIMIT as BIGINT.
+_MOST_ROWS = 2**63 - 1
+
 # More buckets than this cannot be told apart on any screen.
 _MOST_BUCKETS = 10_000
 
@@ -144,5 +147,5 @@ def _placed(where: Where, operator: str, cursor: Cursor | None) -> tuple[str, di
 
 
 def _limited(reader: Reader, sql: str, parameters: dict[str, object], limit: int) -> Answer:
-    found = reader.rows(sql, {**parameters, "wanted": limit + 1})
+    found = reader.rows(sql, {**parameters, "wanted": min(limit + 1, _MOST_ROWS)})
     return Answer(Rows(found.columns, found.types, found.rows[:limit]), len(found.rows) > limit)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -79,7 +81,7 @@ class Reader:
     def rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Rows:
         """The answer to one SELECT with named parameters (`$name`); raises QueryError, or StoreError."""
         cursor = self._run(sql, parameters)
-        columns = tuple(str(column[0]) for column in cursor.description or ())
+        columns = _unlike(str(column[0]) for column in cursor.description or ())
         types = tuple(str(column[1]) for column in cursor.description or ())
         return Rows(columns, types, self._translate(sql, cursor.fetchall))
 
@@ -123,13 +125,35 @@ class Reader:
         deadline = time.monotonic() + _RETRY_FOR_S
         while True:
             try:
-                return ask()
+                return self._interruptible(ask)
             except duckdb.Error as error:
                 if not engine.transient(error) or time.monotonic() >= deadline:
                     raise self._wrapped(sql, error) from error
             time.sleep(_RETRY_EVERY_S)
 
+    def _interruptible(self, ask: Callable[[], T]) -> T:
+        """The answer of `ask`, found by a thread: DuckDB itself heeds Ctrl-C only between tasks that may take hours."""
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(ask)
+            try:
+                return answer.result()
+            except KeyboardInterrupt:
+                while not answer.done():
+                    self._connection.interrupt()
+                    wait([answer], _RETRY_EVERY_S)
+                raise
+
     def _wrapped(self, sql: str, error: duckdb.Error) -> QueryError | StoreError:
         if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException) or engine.transient(error):
             return engine.as_store_error(self.store, error)
         return QueryError(sql, engine.first_line(error))
+
+
+def _unlike(names: Iterable[str]) -> tuple[str, ...]:
+    """The names with `_1`, `_2` … after those that came before, as DuckDB's own frames have it: a JSON object would
+    keep only the last of them."""
+    seen: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(1))
+        seen[name if name not in seen else next(free for free in numbered if free not in seen)] = None
+    return tuple(seen)

@@ -75,6 +75,10 @@ def resolve(address: str | os.PathLike[str]) -> Store:
     text = os.fspath(address)
     if _URL.match(text):
         raise StoreError(text, "stores at a URL are not supported", "give the path of a local folder")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise StoreError(repr(text), "the store's path is not in UTF-8", "name a folder whose path is") from None
     if not text:
         raise StoreError("''", "the store has no address", "give the path of a local folder")
     return Store(Path(text).expanduser().absolute())

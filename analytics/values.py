@@ -30,10 +30,13 @@ def plain(value: Any, zone: tzinfo | None) -> Any:
     return next((form(value) for kinds, form in _FORMS if isinstance(value, kinds)), str(value))
 
 
-def _number(value: Decimal) -> int | float | None:
+def _number(value: Decimal) -> int | float | str | None:
+    """A decimal with more digits than a float holds becomes text."""
     if not value.is_finite():
         return None
-    return int(value) if value == value.to_integral_value() else float(value)
+    if value == value.to_integral_value():
+        return int(value)
+    return float(value) if Decimal(repr(float(value))) == value else str(value)
 
 
 def _same(value: Any) -> Any:
