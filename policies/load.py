@@ -10,7 +10,7 @@ import difflib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,7 +104,29 @@ def assembled(found: Found) -> Loaded:
             records.append(record(written))
         except PolicyError as error:
             problems.extend(error.problems)
-    return Loaded(_inventory(records), tuple(problems), found.skipped)
+    kept = list(_once(records, problems))
+    return Loaded(_inventory(kept), tuple(problems), found.skipped)
+
+
+def _once(records: Iterable[object], problems: list[Problem]) -> Iterator[object]:
+    """Each policy and tier once. Of two that differ a cluster has only one, and nobody can tell which: a problem."""
+    seen: dict[tuple[object, ...], Policy | Tier] = {}
+    for each in records:
+        if not isinstance(each, Policy | Tier):
+            yield each
+            continue
+        key = (each.kind, each.namespace, each.name) if isinstance(each, Policy) else (Tier, each.name)
+        first = seen.setdefault(key, each)
+        if first is each:
+            yield each
+        elif _enforced_part(first) != _enforced_part(each) and first.source and each.source:
+            what = each if isinstance(each, Policy) else f"Tier {each.name}"
+            message = f"{what} is written twice, and otherwise at {first.source.place}"
+            problems.append(Problem("twice", each.source.place, "", message, "leave out the one that is not in force"))
+
+
+def _enforced_part(each: Policy | Tier) -> Policy | Tier:
+    return replace(each, uid="", labels={}, annotations={}) if isinstance(each, Policy) else each
 
 
 def record(written: Written) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from policies import convert
 from policies.errors import PathStep, Problem
 from policies.fields import CALICO, STORED
+from policies.kubecheck import SIDES, network_policy_complaints
 from policies.load import Found, is_kubernetes
 from policies.model import Direction, StagedAction
 from policies.names import (
@@ -231,10 +232,13 @@ def _kubernetes(written: Written) -> Iterator[Complaint]:
         yield ("spec",), "tier must be Admin or Baseline, and the subject must name namespaces or pods"
     for error in policy.errors if policy else ():
         yield ("spec",), f"Calico cannot convert the rule {error}"
+    if written.kind.group == "networking.k8s.io":
+        for path, message in network_policy_complaints(written.spec):
+            yield ("spec", *path), message
 
 
 def _cidrs(spec: Document) -> Iterator[Complaint]:
-    for name, peers in (("ingress", "from"), ("egress", "to")):
+    for name, peers in SIDES:
         for index, rule in enumerate(items(spec, name)):
             for number, peer in enumerate(items(rule, peers)):
                 for path, cidr in _block_cidrs(mapping(peer, "ipBlock")):

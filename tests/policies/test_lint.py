@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from policies.lint import lint
-from policies.load import Found
+from policies.load import Found, found_in
 from policies.load import find as find_files
+from policies.validate import validate
 
 Find = Callable[[str], Found]
 SHARED = Path(__file__).parents[3] / "shared"
@@ -218,3 +219,31 @@ def test_published_policies_have_only_the_findings_that_were_read() -> None:
         ("generic-privatehostendpoint.yaml", "value", "spec.expectedIPs[0]"),
         ("allow-k8s-master-to-dashboard.yaml", "no-dns", "spec.egress"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ("{podSelector: {matchExpressions: [{key: a, operator: in, values: [b]}]}}", "matchExpressions[0].operator"),
+        ("{podSelector: {matchExpressions: [{key: a, operator: In}]}}", "matchExpressions[0].values"),
+        ("{podSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}", "matchExpressions[0].values"),
+        ("{podSelector: {matchExpressions: [{key: 'a b', operator: Exists}]}}", "matchExpressions[0].key"),
+        ("""{podSelector: {matchLabels: {a: "it's"}}}""", "podSelector.matchLabels.a"),
+        ("{podSelector: {}, policyTypes: [ingress]}", "policyTypes[0]"),
+        ("{podSelector: {}, ingress: [{ports: [{port: 80, protocol: tcp}]}]}", "ports[0].protocol"),
+        ("{podSelector: {}, ingress: [{ports: [{port: 0}]}]}", "ports[0].port"),
+        ("{podSelector: {}, ingress: [{ports: [{port: '80'}]}]}", "ports[0].port"),
+        ("{podSelector: {}, ingress: [{ports: [{port: 80, endPort: 79}]}]}", "ports[0].endPort"),
+        ("{podSelector: {}, ingress: [{from: [{}]}]}", "from[0]"),
+        ("{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}]}", "to[0].ipBlock"),
+        (
+            "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}]}]}",
+            "to[0].ipBlock.except[0]",
+        ),
+    ],
+)
+def test_what_the_api_server_refuses_is_found(spec: str, path: str) -> None:
+    """Calico's converter would pass over most of it without a word."""
+    text = f"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a}}\nspec: {spec}\n"
+    paths = [problem.path for problem in validate(found_in([("p.yaml", text)]))]
+    assert any(each.endswith(path) for each in paths), paths

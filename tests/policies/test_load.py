@@ -307,3 +307,24 @@ def test_merge_keys_are_followed(find: Find) -> None:
     """`<<` fills in what the mapping does not say itself."""
     text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n"
     assert [node.plain() for node in nodes(text, "p")] == [{"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}]
+
+
+TWICE = """\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: a, annotations: {from: here}}
+spec: {podSelector: {}}
+"""
+
+
+def test_a_policy_that_is_written_twice_counts_once() -> None:
+    """Two dumps of one cluster may hold the same policy, with other metadata."""
+    loaded = assembled(found_in([("a.yaml", TWICE), ("b.yaml", TWICE.replace("here", "there"))]))
+    assert (len(loaded.inventory.policies), loaded.problems) == (1, ())
+
+
+def test_two_policies_of_one_name_are_a_problem() -> None:
+    """A Log policy made for both would isolate what only the one that is not in force selects."""
+    other = TWICE.replace("podSelector: {}", "podSelector: {matchLabels: {run: nginx}}")
+    (problem,) = assembled(found_in([("a.yaml", TWICE), ("b.yaml", other)])).problems
+    assert "KubernetesNetworkPolicy default/a is written twice, and otherwise at a.yaml:1:1" in str(problem)
