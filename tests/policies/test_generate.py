@@ -492,6 +492,15 @@ def test_verify_takes_a_cluster_where_the_log_policies_are_applied(tmp_path: Pat
         assert run(["verify", str(applied), str(generated)]).exit_code == 0
 
 
+def test_a_selector_that_cannot_be_read_is_named_with_its_policy() -> None:
+    """A dump holds thousands of policies."""
+    rule = {"action": "Allow", "source": {"notSelector": "a ="}}
+    for text in (calico("bad", selector="a ="), calico("bad", types=["Ingress"], ingress=[rule])):
+        result = run(["generate", "-"], ACCESS_NGINX + "---\n" + text)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert result.stderr.startswith("-:10:1: NetworkPolicy web/bad: invalid selector 'a =' at column 1")
+
+
 def test_verify_needs_policies(tmp_path: Path) -> None:
     """Sources without policies are bad input, not a proof."""
     file = tmp_path / "empty.yaml"
