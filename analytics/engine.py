@@ -196,8 +196,14 @@ def transient(error: BaseException) -> bool:
     return any(sign in str(error) for sign in _TRANSIENT)
 
 
+# What DuckDB, DuckLake and SQLite say of a catalog that is damaged, or is none of DuckLake's.
+_NO_CATALOG = ("file is not a database", "database disk image is malformed", "creating a new DuckLake is explicitly")
+
+
 def as_store_error(store: Store, error: duckdb.Error) -> StoreError:
     """DuckDB's error in one sentence; retryable where the world has to change, not the statement."""
+    if any(sign in str(error) for sign in _NO_CATALOG):
+        return StoreError(store.catalog, "is damaged, or no catalog of a store", "restore it, or name another store")
     return StoreError(store.folder, first_line(error), retryable=not isinstance(error, _HOPELESS))
 
 

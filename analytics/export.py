@@ -48,10 +48,7 @@ def export(store: str, target: str, form: str | None = None, where: Where | None
     """
     source, path, form = resolve(store), Path(target), form or format_of(target)
     require(source)
-    if path.is_dir():
-        raise StoreError(path, "is a folder", "name a file")
-    if path.exists() and not force:
-        raise _exists(path)
+    _check(source, path, force)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         count = _write(source, unfinished, form, where or Where())
@@ -66,13 +63,23 @@ def export(store: str, target: str, form: str | None = None, where: Where | None
     return count
 
 
+def _check(source: Store, path: Path, force: bool) -> None:
+    """Raise StoreError where `path` cannot be the target."""
+    if not os.path.isdir(path.parent):
+        raise StoreError(path.parent, "there is no such folder", "create it first")
+    if os.path.isdir(path):
+        raise StoreError(path, "is a folder", "name a file")
+    if path.resolve().is_relative_to(source.folder.resolve()):
+        raise StoreError(path, "is inside the store", "name a file elsewhere")
+    if os.path.lexists(path) and not force:
+        raise _exists(path)
+
+
 def _exists(path: Path) -> StoreError:
-    return StoreError(path, "exists already", "name another file, or say that it may be overwritten")
+    return StoreError(path, "exists already", "name another file, or overwrite it (--force)")
 
 
 def _write(source: Store, unfinished: Path, form: str, where: Where) -> int:
-    if not unfinished.parent.is_dir():
-        raise StoreError(unfinished.parent, "there is no such folder", "create it first")
     writer: Callable[[duckdb.DuckDBPyConnection, Path, Where], None] = _database if form == "duckdb" else _file(form)
     with engine.reading(source, engine.READ) as connection, engine.translated(source):
         schema.check_version(source.folder, schema.version(connection))
