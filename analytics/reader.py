@@ -136,6 +136,9 @@ class Reader:
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(ask)
             try:
+                # A wait with an end, since the signal may be given to another thread than this one.
+                while not answer.done():
+                    wait([answer], _RETRY_EVERY_S)
                 return answer.result()
             except KeyboardInterrupt:
                 while not answer.done():
