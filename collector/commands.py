@@ -78,12 +78,12 @@ def collect(files: tuple[str, ...], store: str, journal: str | None, kmsg: bool,
     if not files and journal is None and not kmsg:
         raise click.UsageError("nothing to follow; name a FILE, --journal or --kmsg, for example /var/log/syslog")
     prepare(frugal=True)
-    from collector.follow import follow
-    from collector.settings import Beginning, End, Settings
-
-    start = End() if given.pop("read_from") == "end" else Beginning()
-    settings = Settings(options=options_of(given), read_from=start, **given)
     with stopping() as stop:
+        from collector.follow import follow
+        from collector.settings import Beginning, End, Settings
+
+        start = End() if given.pop("read_from") == "end" else Beginning()
+        settings = Settings(options=options_of(given), read_from=start, **given)
         summary = follow(files, store, settings, stop, journal=journal, kmsg=kmsg)
     tell(summary)
 
