@@ -100,7 +100,7 @@ def _garbage(folder: Path) -> None:
     [
         (_file, "is a file, not a store's folder"),
         (_others, "is not a store and holds other files ('thesis.tex')"),
-        (_garbage, "file is not a database"),
+        (_garbage, "is damaged, or no catalog of a store"),
     ],
 )
 def test_writer_refuses_what_is_no_store(folder: str, make: Callable[[Path], None], says: str) -> None:
@@ -119,7 +119,7 @@ def test_writer_refuses_what_is_no_store(folder: str, make: Callable[[Path], Non
         (lambda folder: None, "there is no store"),
         (lambda folder: folder.mkdir(), "is not a store: it has no catalog.sqlite"),
         (_file, "is a file, not a store's folder"),
-        (_garbage, "file is not a database"),
+        (_garbage, "is damaged, or no catalog of a store"),
     ],
 )
 def test_reader_refuses_what_is_no_store(folder: str, make: Callable[[Path], None], says: str) -> None:
