@@ -103,7 +103,7 @@ def read(data: bytes, options: Options, *, anchor: datetime, final: bool = False
     text = data if final else data[: data.rfind(b"\n") + 1]
     count, candidates = _candidates(text, options)
     lines = _Lines(text, options, anchor, before)
-    if is_multiline(lines.at(0)) or any(is_multiline(lines.at(at)) for at in candidates["offset"].head(1)):
+    if any(is_multiline(lines.at(offset)) for offset in (0, *candidates["offset"].head(1))):
         return _multiline(data, options, anchor, final)
     columns = _columns(lines, candidates)
     for offset in candidates.join(columns, on="offset", how="anti")["offset"]:

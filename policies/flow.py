@@ -127,7 +127,6 @@ class Directory:
 
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
-        self._pods = {(pod.namespace, pod.name): pod for pod in inventory.pods}
         self._services = tuple((service, _targets(service)) for service in inventory.services)
 
     def pod(self, pod: Pod, version: int | None = None) -> Party:

@@ -81,14 +81,6 @@ def who_can(inventory: Inventory, target: Target) -> list[Verdict]:
     return found
 
 
-def _met(directory: Directory, source: Party, target: Party) -> tuple[Party, Party] | None:
-    """The two ends as they can meet; None where they share no IP version."""
-    try:
-        return directory.of_one_family(source, target)
-    except PolicyError:
-        return None
-
-
 # -- flows as JSON lines ---------------------------------------------------------------------------------------------
 
 
