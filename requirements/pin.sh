@@ -5,14 +5,15 @@ cd "$(dirname "$0")"
 pip_compile="../.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options"
 
-wanted() {  # the requirements named in pyproject.toml: dependencies, and the dependency groups given as arguments
+wanted() {  # the requirements named in pyproject.toml: dependencies, extras, and the dependency groups given as arguments
   ../.venv/bin/python - "$@" <<'PYTHON'
 import sys
 import tomllib
 
 project = tomllib.load(open("../pyproject.toml", "rb"))
 groups = project["dependency-groups"]
-print(*project["project"]["dependencies"], *(line for name in sys.argv[1:] for line in groups[name]), sep="\n")
+extras = [line for extra in project["project"]["optional-dependencies"].values() for line in extra]
+print(*project["project"]["dependencies"], *extras, *(line for name in sys.argv[1:] for line in groups[name]), sep="\n")
 PYTHON
 }
 
