@@ -5,7 +5,8 @@ STORE   ?= var/store
 LOG     ?=
 # What the tests drive; installed when `make test` runs as root on Debian or Ubuntu.
 PACKAGES := rsyslog logrotate iptables nftables iproute2 systemd systemd-journal-remote kmod procps util-linux \
-            libcap2-bin nmap netcat-openbsd iputils-ping chromium prometheus rsyslog-relp rsyslog-gnutls bubblewrap openssl
+            libcap2-bin nmap netcat-openbsd iputils-ping chromium prometheus rsyslog-relp rsyslog-gnutls bubblewrap openssl \
+            libfaketime kubectl=kubernetes-client
 
 .PHONY: run test test-slow lint packages constraints clean
 .DELETE_ON_ERROR:

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages given as arguments that the tests drive. As root on Debian or Ubuntu it installs what is
-# missing; without root it only says what is left out. With CI=true a missing package is an error.
+# missing; without root it only says what is left out. With CI=true a missing package is an error. COMMAND=PACKAGE asks
+# for the package only where there is no such command: it may have come from elsewhere.
 set -euo pipefail
 missing=()
-for package in "$@"; do
+for wanted in "$@"; do
+  package=${wanted#*=}
+  [ "$package" = "$wanted" ] || ! command -v "${wanted%%=*}" >/dev/null || continue
   dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
