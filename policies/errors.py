@@ -55,6 +55,17 @@ class SelectorError(PolicyError):
         return f"invalid selector {self.text!r} at column {self.column}: {self.reason}"
 
 
+class ClusterError(PolicyError):
+    """A cluster that does not do what was asked: `where` it is, `what` it said, what to `do` next.
+
+    `code` is the HTTP status (0 where there was no answer); `retryable`: trying again later may help.
+    """
+
+    def __init__(self, where: str, what: str, do: str = "", *, code: int = 0, retryable: bool = False) -> None:
+        self.where, self.what, self.do, self.code, self.retryable = where, what, do, code, retryable
+        super().__init__([Problem("cluster", Place(where), "", what, do)])
+
+
 def path_text(path: Iterable[PathStep]) -> str:
     """A path for people: `("spec", "ingress", 0)` is `spec.ingress[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
