@@ -53,6 +53,16 @@ class Node(NamedTuple):
         return node
 
 
+def tree(value: Any) -> Node:
+    """A plain value (dict, list or scalar) as a node; it was written nowhere, so its position is (0, 0)."""
+    match value:
+        case dict():
+            return Node({str(key): tree(each) for key, each in value.items()}, (0, 0), (0, 0))
+        case list():
+            return Node([tree(each) for each in value], (0, 0), (0, 0))
+    return Node(value, (0, 0), (0, 0))
+
+
 def nodes(text: str, file: str) -> Iterator[Node]:
     """The documents of a text, empty ones left out. Raises PolicyError where it is no YAML or JSON."""
     builder = _Builder(file)

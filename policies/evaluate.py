@@ -9,7 +9,7 @@ Egress is walked before ingress, and a packet that egress drops never reaches in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -220,6 +220,11 @@ class Ruleset:
         enforced = tuple((tier, tuple(p for p in ps if not p.policy.staged)) for tier, ps in prepared)
         return cls(enforced, tuple(p for _, ps in prepared for p in ps if p.policy.staged))
 
+    def selecting(self, endpoint: Endpoint) -> Ruleset:
+        """The part of it that selects an endpoint; it gives that endpoint the same walks."""
+        tiers = tuple((tier, tuple(each for each in ps if each.selects(endpoint.labels))) for tier, ps in self.tiers)
+        return Ruleset(tiers, tuple(each for each in self.staged if each.selects(endpoint.labels)))
+
 
 # -- the walk --------------------------------------------------------------------------------------------------------
 
@@ -276,21 +281,23 @@ def _without_decision(endpoint: Endpoint, hook: Hook) -> Ending:
     return Ending.PROFILE if allows else Ending.NO_PROFILE
 
 
-_Visit = tuple[Endpoint, Direction, Hook]
+Visit = tuple[Endpoint, Direction, Hook]
+"""An endpoint whose policies a packet meets, in which direction, and in which chain."""
+
 _HOST_INGRESS = (Hook.UNTRACKED, Hook.PRE_DNAT, Hook.NORMAL)
 
 
-def _host_in(party: Party | None, hooks: Iterable[Hook]) -> list[_Visit]:
+def _host_in(party: Party | None, hooks: Iterable[Hook]) -> list[Visit]:
     endpoint = party.endpoint if party else None
     return [(endpoint, Direction.INGRESS, hook) for hook in hooks] if endpoint and endpoint.host else []
 
 
-def _host_out(party: Party | None, hooks: Iterable[Hook]) -> list[_Visit]:
+def _host_out(party: Party | None, hooks: Iterable[Hook]) -> list[Visit]:
     endpoint = party.endpoint if party else None
     return [(endpoint, Direction.EGRESS, hook) for hook in hooks] if endpoint and endpoint.host else []
 
 
-def _pod(party: Party, direction: Direction) -> list[_Visit]:
+def _pod(party: Party, direction: Direction) -> list[Visit]:
     endpoint = party.endpoint
     return [(endpoint, direction, Hook.NORMAL)] if endpoint and not endpoint.host else []
 
@@ -303,7 +310,7 @@ def _host_to_its_pod(flow: Flow) -> bool:
     return source.host and bool(source.node) and source.node == destination.node
 
 
-def visits(flow: Flow) -> list[_Visit]:
+def visits(flow: Flow) -> list[Visit]:
     """The endpoints, directions and hooks that a flow passes, in the order of the kernel."""
     if _host_to_its_pod(flow):
         return []
@@ -336,13 +343,18 @@ def _accepts_early(walk: Walk) -> bool:
 
 def evaluate(flow: Flow, ruleset: Ruleset) -> Verdict:
     """What becomes of the flow, with the evidence; all walks are made, also those that a dropped packet misses."""
+    return evaluate_at(visits(flow), flow, lambda endpoint: ruleset)
+
+
+def evaluate_at(places: Iterable[Visit], flow: Flow, rules: Callable[[Endpoint], Ruleset]) -> Verdict:
+    """What becomes of the flow at these places alone, in their order; `rules` gives those that may select one."""
     walks: list[Walk] = []
     reached = True
     accepted: set[tuple[str, Direction]] = set()
-    for endpoint, direction, hook in visits(flow):
+    for endpoint, direction, hook in places:
         if endpoint.host and (endpoint.name, direction) in accepted:
             continue
-        made = walk(ruleset, endpoint, direction, hook, flow)
+        made = walk(rules(endpoint), endpoint, direction, hook, flow)
         walks.append(made if reached else replace(made, reached=False))
         reached = reached and made.allowed
         if _accepts_early(made):

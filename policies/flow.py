@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from policies.errors import PolicyError, Problem
@@ -127,6 +127,8 @@ class Directory:
 
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
+        endpoints = [pod for pod in reversed(inventory.pods) if pod.is_endpoint]
+        self._pods = {address: pod for pod in endpoints for address in pod.addresses}
         self._services = tuple((service, _targets(service)) for service in inventory.services)
 
     def pod(self, pod: Pod, version: int | None = None) -> Party:
@@ -142,6 +144,12 @@ class Directory:
             f"{pod.namespace}/{pod.name}", address, (labels, *known), pod.ports, tuple(self._places(pod)), endpoint, pod
         )
 
+    def seen(self, pod: Pod, address: Address) -> Party:
+        """The party of a pod in a packet that shows this address, be it one that the pod is not known to have."""
+        party = self.pod(pod, address.version)
+        own = party.identities[:1] if party.endpoint else ()
+        return replace(party, address=address, identities=(*own, *self._set_labels(address)))
+
     def host(self, host: HostEndpoint) -> Party:
         """A host endpoint's party."""
         address = host.addresses[0] if host.addresses else None
@@ -151,7 +159,7 @@ class Directory:
 
     def at(self, address: Address) -> Party:
         """Whoever has the address: a pod, a host endpoint, or an address that only network sets may know."""
-        pod = next((pod for pod in self.inventory.pods if pod.is_endpoint and address in pod.addresses), None)
+        pod = self._pods.get(address)
         if pod:
             return self.pod(pod, address.version)
         host = next((host for host in self.inventory.host_endpoints if address in host.addresses), None)

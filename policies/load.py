@@ -7,6 +7,7 @@ policies (`Loaded.skipped`); none disappears. One bad object does not stop the o
 from __future__ import annotations
 
 import difflib
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from policies import build, convert
-from policies.document import Node, nodes
-from policies.errors import PolicyError, Problem
+from policies.document import Node, nodes, tree
+from policies.errors import PolicyError, Problem, SelectorError
 from policies.fields import CALICO, KINDS, STORED, Kind
 from policies.model import (
     HostEndpoint,
@@ -30,6 +31,7 @@ from policies.model import (
     ServiceAccount,
     Tier,
 )
+from policies.scope import excluded_term, peer_term, policy_term
 from policies.shapes import Check
 from policies.written import Written
 
@@ -95,8 +97,23 @@ def found_in(texts: Iterable[tuple[str, str]]) -> Found:
     return Found(tuple(objects), tuple(misshapen), tuple(problems), dict(sorted(skipped.items())))
 
 
+def found_as(plain: Iterable[Mapping[str, object]], name: str) -> Found:
+    """Like `find`, for plain objects, as a store keeps them; `name` stands for the file in what is said about them."""
+    finder = _Finder(name, [], [], [], Counter())
+    for each in plain:
+        finder.take(tree(each))
+    return Found(tuple(finder.objects), tuple(finder.misshapen), tuple(finder.problems), dict(finder.skipped))
+
+
 def assembled(found: Found) -> Loaded:
     """The model of what was found."""
+    records, problems = built(found)
+    kept = list(_once(records, problems))
+    return Loaded(inventory(kept), tuple(problems), found.skipped)
+
+
+def built(found: Found) -> tuple[list[object], list[Problem]]:
+    """The record of each object, and everything that is wrong."""
     records: list[object] = []
     problems = list(found.problems)
     for written in found.objects:
@@ -104,8 +121,7 @@ def assembled(found: Found) -> Loaded:
             records.append(record(written))
         except PolicyError as error:
             problems.extend(error.problems)
-    kept = list(_once(records, problems))
-    return Loaded(_inventory(kept), tuple(problems), found.skipped)
+    return records, problems
 
 
 def _once(records: Iterable[object], problems: list[Problem]) -> Iterator[object]:
@@ -145,12 +161,27 @@ def record(written: Written) -> object:
     return policy
 
 
+def selector_problem(policy: Policy) -> Problem | None:
+    """The first selector of a policy that cannot be read; with the policy, since a dump holds thousands."""
+    rules = (*policy.ingress, *policy.egress)
+    try:
+        policy_term(policy)
+        for end in itertools.chain.from_iterable((rule.source, rule.destination) for rule in rules):
+            peer_term(end, policy.namespace)
+            excluded_term(end)
+    except SelectorError as error:
+        place = policy.source.place if policy.source else Place("")
+        return Problem("selector", place, "", f"{policy}: {error}", "")
+    return None
+
+
 def is_kubernetes(written: Written) -> bool:
     """Whether the object is a policy that Calico converts before it evaluates it."""
     return written.kind.group in _CONVERTED or written.kind.name == "StagedKubernetesNetworkPolicy"
 
 
-def _inventory(records: Iterable[object]) -> Inventory:
+def inventory(records: Iterable[object]) -> Inventory:
+    """Records of any kind, sorted by what they are."""
     records = tuple(records)
 
     def of(kind: type[Record]) -> tuple[Record, ...]:

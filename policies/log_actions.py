@@ -6,7 +6,6 @@ printed here.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,41 +13,26 @@ from dataclasses import replace
 from policies.actions import Exit, Result
 from policies.allow import Proposal, allow
 from policies.emit import log_object
-from policies.errors import PolicyError, Problem, SelectorError
+from policies.errors import PolicyError, Problem
 from policies.evaluate import Ruleset, Verdict, evaluate
 from policies.explain import as_data, as_dot, as_text
 from policies.felix import advise
 from policies.flow import Directory, Flow, flow_to, parse_target
 from policies.generate import Options, Plan, generate
-from policies.load import load, read_text
-from policies.model import Inventory, Place, Policy
+from policies.load import load, read_text, selector_problem
+from policies.model import Inventory, Place
 from policies.output import as_json, as_yaml
 from policies.reach import Change, read_flows, what_if, who_can
-from policies.scope import excluded_term, peer_term, policy_term
 from policies.verify import verify
 
 
 def inventory_of(sources: Iterable[str]) -> Inventory:
     """Everything the sources hold. Raises PolicyError with every problem where something cannot be read."""
     loaded = load(sources)
-    problems = loaded.problems or tuple(filter(None, map(_bad_selector, loaded.inventory.policies)))
+    problems = loaded.problems or tuple(filter(None, map(selector_problem, loaded.inventory.policies)))
     if problems:
         raise PolicyError(problems)
     return loaded.inventory
-
-
-def _bad_selector(policy: Policy) -> Problem | None:
-    """The first selector of a policy that cannot be read; with the policy, since a dump holds thousands."""
-    rules = (*policy.ingress, *policy.egress)
-    try:
-        policy_term(policy)
-        for end in itertools.chain.from_iterable((rule.source, rule.destination) for rule in rules):
-            peer_term(end, policy.namespace)
-            excluded_term(end)
-    except SelectorError as error:
-        place = policy.source.place if policy.source else Place("")
-        return Problem("selector", place, "", f"{policy}: {error}", "")
-    return None
 
 
 def _with_policies(sources: Sequence[str]) -> Inventory:

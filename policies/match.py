@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from policies.flow import PORT_PROTOCOLS, PROTOCOL_NAMES, Flow, Party, protocol_number
 from policies.labelspace import atoms
-from policies.model import EntityRule, Icmp, NamedPort, Network, Port, PortRange, Protocol, Rule
+from policies.model import EntityRule, Icmp, NamedPort, Network, Policy, Port, PortRange, Protocol, Rule
 from policies.scope import excluded_term, peer_term
 from policies.selector import And, Term, canonical, compiled
 
@@ -63,6 +63,12 @@ def listed(items: Iterable[object], most: int = 6) -> str:
     """Items for a sentence: the first few, and how many more."""
     texts = [str(item) for item in items]
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def asks_source_port(policy: Policy) -> bool:
+    """Whether a rule of the policy asks for the port that a packet comes from."""
+    ends = (rule.source for rule in (*policy.ingress, *policy.egress))
+    return any(end.ports or end.not_ports for end in ends)
 
 
 # -- fields of the whole rule ----------------------------------------------------------------------------------------
