@@ -13,7 +13,7 @@ PACKAGES := rsyslog logrotate iptables nftables iproute2 systemd systemd-journal
 
 run: $(VENV)/.installed
 	@if [ -n "$(LOG)" ]; then exec $(VENV)/bin/denylog collect --store $(STORE) $(LOG); \
-	else $(VENV)/bin/denylog ingest --store $(STORE) samples/syslog && $(VENV)/bin/denylog top --store $(STORE); fi
+	else $(VENV)/bin/denylog ingest --store $(STORE) samples/syslog* && $(VENV)/bin/denylog top --store $(STORE); fi
 
 test: $(VENV)/.installed-dev packages lint
 	$(VENV)/bin/pytest -m "not slow"
