@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from policies.companions import places_before
 from policies.evaluate import Ending, Ruleset, Walk, evaluate, ordered_tiers
-from policies.flow import PROTOCOL_NAMES, Directory, Flow, Party
+from policies.flow import PROTOCOL_NAMES, Flow, Party
 from policies.load import assembled, found_in
 from policies.model import Direction, Inventory, Pod, Policy
-from policies.reach import Change, compare, neighbours
+from policies.reach import Change, changes_beside, compare
 from policies.render import Data
 
 VOLATILE = frozenset(
@@ -273,7 +273,5 @@ def _checked(
         for change in changes
         if not change.after.allowed and id(change.before.flow) not in named
     ]
-    beside = [
-        c for c in compare(neighbours(flows, Directory(after)), inventory, after) if c.kind in ("opened", "closed")
-    ]
+    beside = changes_beside(flows, inventory, after)
     return Proposal(objects, tuple(changes), tuple(beside), (*refused, *missed))

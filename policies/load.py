@@ -1,4 +1,4 @@
-"""Files, folders and standard input to an inventory.
+"""Files, folders, standard input and clusters to an inventory.
 
 Rule: every object ends as a record, a problem with file, line and column, or a named kind that has nothing to do with
 policies (`Loaded.skipped`); none disappears. One bad object does not stop the others.
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from policies import build, convert
 from policies.document import Node, nodes, tree
@@ -71,38 +71,55 @@ class Loaded:
     skipped: Mapping[str, int]
 
 
-def load(sources: Iterable[str]) -> Loaded:
-    """Everything that the files, folders or `-` hold. Raises PolicyError where a source cannot be read at all."""
+class Live(Protocol):
+    """A source that is no text: a cluster."""
+
+    def objects(self) -> Iterable[tuple[str, Mapping[str, object]]]:
+        """Its plain objects, each with what stands for the file in what is said about it. Raises PolicyError."""
+
+
+Source: TypeAlias = str | Live
+
+
+def load(sources: Iterable[Source]) -> Loaded:
+    """Everything that files, folders, `-` or clusters hold. Raises PolicyError where a source cannot be read at all."""
     return assembled(find(sources))
 
 
-def find(sources: Iterable[str]) -> Found:
+def find(sources: Iterable[Source]) -> Found:
     """The objects as written, their shape checked. Raises PolicyError where a source cannot be read at all."""
-    return found_in(_texts(sources))
+    return _found(itertools.chain.from_iterable(map(_documents, sources)))
 
 
 def found_in(texts: Iterable[tuple[str, str]]) -> Found:
     """Like `find`, for pairs of a file name and its text."""
-    objects: list[Written] = []
-    misshapen: list[Written] = []
-    problems: list[Problem] = []
-    skipped: Counter[str] = Counter()
-    for file, text in texts:
-        finder = _Finder(file, objects, misshapen, problems, skipped)
-        try:
-            for document in nodes(text, file):
-                finder.take(document)
-        except PolicyError as error:
-            problems.extend(error.problems)
-    return Found(tuple(objects), tuple(misshapen), tuple(problems), dict(sorted(skipped.items())))
+    return _found((file, nodes(text, file)) for file, text in texts)
 
 
 def found_as(plain: Iterable[Mapping[str, object]], name: str) -> Found:
     """Like `find`, for plain objects, as a store keeps them; `name` stands for the file in what is said about them."""
-    finder = _Finder(name, [], [], [], Counter())
-    for each in plain:
-        finder.take(tree(each))
-    return Found(tuple(finder.objects), tuple(finder.misshapen), tuple(finder.problems), dict(finder.skipped))
+    return _found([(name, map(tree, plain))])
+
+
+def _documents(source: Source) -> Iterable[tuple[str, Iterable[Node]]]:
+    if isinstance(source, str):
+        return ((file, nodes(text, file)) for file, text in _texts([source]))
+    return ((name, [tree(plain)]) for name, plain in source.objects())
+
+
+def _found(documents: Iterable[tuple[str, Iterable[Node]]]) -> Found:
+    objects: list[Written] = []
+    misshapen: list[Written] = []
+    problems: list[Problem] = []
+    skipped: Counter[str] = Counter()
+    for file, read in documents:
+        finder = _Finder(file, objects, misshapen, problems, skipped)
+        try:
+            for document in read:
+                finder.take(document)
+        except PolicyError as error:
+            problems.extend(error.problems)
+    return Found(tuple(objects), tuple(misshapen), tuple(problems), dict(sorted(skipped.items())))
 
 
 def assembled(found: Found) -> Loaded:
@@ -135,13 +152,14 @@ def _once(records: Iterable[object], problems: list[Problem]) -> Iterator[object
         first = seen.setdefault(key, each)
         if first is each:
             yield each
-        elif _enforced_part(first) != _enforced_part(each) and first.source and each.source:
+        elif enforced_part(first) != enforced_part(each) and first.source and each.source:
             what = each if isinstance(each, Policy) else f"Tier {each.name}"
             message = f"{what} is written twice, and otherwise at {first.source.place}"
             problems.append(Problem("twice", each.source.place, "", message, "leave out the one that is not in force"))
 
 
-def _enforced_part(each: Policy | Tier) -> Policy | Tier:
+def enforced_part(each: Policy | Tier) -> Policy | Tier:
+    """What of it decides about packets."""
     return replace(each, uid="", labels={}, annotations={}) if isinstance(each, Policy) else each
 
 

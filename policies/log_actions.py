@@ -126,7 +126,11 @@ def _flows_text(flows: str, sources: Sequence[str]) -> str:
 
 
 def _change_row(change: Change, beside: str) -> tuple[str, str, str]:
-    return (change.kind + beside, str(change.after.flow), change.after.why)
+    return (change.kind + beside, f"{change.after.flow}{_alike(change)}", change.after.why)
+
+
+def _alike(change: Change) -> str:
+    return f" (and {change.alike:,} alike)" if change.alike else ""
 
 
 def what_if_sources(sources: Sequence[str], current: Sequence[str], flows: str) -> Result:
@@ -148,7 +152,10 @@ def _pods_of_both(before: Inventory, after: Inventory) -> Inventory:
 
 def _proposal_notes(proposal: Proposal) -> list[str]:
     notes = [f"{change.kind}: {change.after.flow}" for change in proposal.changes]
-    notes += [f"{change.kind} beside: {change.after.flow} (same labels as a chosen pod)" for change in proposal.beside]
+    notes += [
+        f"{change.kind} beside: {change.after.flow}{_alike(change)} (same labels as a chosen pod)"
+        for change in proposal.beside
+    ]
     return [*notes, *(f"refused: {refused}" for refused in proposal.refused)]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from policies.beside import changed, neighbours, one_family
 from policies.classes import address_classes
 from policies.errors import PolicyError, Problem
 from policies.evaluate import Ruleset, Verdict, evaluate
@@ -74,9 +75,7 @@ def who_can(inventory: Inventory, target: Target) -> list[Verdict]:
         version = party.address.version if party.address else 4
         sources = [each for each in directory.parties() if each.name != party.name]
         outside = [each for each in _outsiders(directory) if each.address and each.address.version == version]
-        pairs = (
-            directory.of_one_family(source, party) for source in (*sources, *outside) if _one_family(source, party)
-        )
+        pairs = (directory.of_one_family(source, party) for source in (*sources, *outside) if one_family(source, party))
         found += [evaluate(flow_to(source, end, port), ruleset) for source, end in pairs]
     return found
 
@@ -140,10 +139,11 @@ def read_flows(text: str, directory: Directory) -> list[Flow]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One flow under the old and the new policies."""
+    """One flow under the old and the new policies; `alike` counts the others that no policy can tell from it."""
 
     before: Verdict
     after: Verdict
+    alike: int = 0
 
     @property
     def kind(self) -> str:
@@ -159,33 +159,16 @@ def compare(flows: Iterable[Flow], before: Inventory, after: Inventory) -> list[
     return [Change(evaluate(flow, old), evaluate(flow, new)) for flow in flows]
 
 
-def _key(flow: Flow) -> tuple[str, str, int, int | None, int | None]:
-    return (flow.source.name, flow.destination.name, flow.protocol, flow.destination_port, flow.icmp_type)
-
-
-def neighbours(flows: Sequence[Flow], directory: Directory) -> list[Flow]:
-    """Every other flow between the same kinds of ends: any pod or outside address to any pod, at the same ports."""
-    pods, outside = directory.parties(), _outsiders(directory)
-    asked = {_key(flow) for flow in flows}
-    ports = dict.fromkeys((f.protocol, f.destination_port, f.icmp_type) for f in flows)
-    ends = {flow.source.name: flow.source for flow in flows} | {f.destination.name: f.destination for f in flows}
-    parties = {each.name: each for each in (*pods, *ends.values(), *outside)}
-    made = (
-        Flow(source, target, protocol, port, icmp_type=kind)
-        for protocol, port, kind in ports
-        for source in parties.values()
-        for target in parties.values()
-        if source.name != target.name and (source.endpoint or target.endpoint) and _one_family(source, target)
-    )
-    return [flow for flow in made if _key(flow) not in asked]
-
-
-def _one_family(source: Party, target: Party) -> bool:
-    versions = {party.address.version for party in (source, target) if party.address}
-    return len(versions) < 2
-
-
 def what_if(flows: Sequence[Flow], before: Inventory, after: Inventory) -> tuple[list[Change], list[Change]]:
     """What the new policies change: for the flows themselves, and for their neighbours (only those that change)."""
-    around = compare(neighbours(flows, Directory(after)), before, after)
-    return compare(flows, before, after), [each for each in around if each.kind in ("opened", "closed")]
+    return compare(flows, before, after), changes_beside(flows, before, after)
+
+
+def changes_beside(flows: Sequence[Flow], before: Inventory, after: Inventory) -> list[Change]:
+    """Flows that were not asked about, at the same ports, that the new policies open or close."""
+    directory, (old, new) = Directory(after), (Ruleset.of(each) for each in (before, after))
+    found = (
+        Change(evaluate(each.flow, old), evaluate(each.flow, new), each.alike)
+        for each in neighbours(flows, directory.parties(), _outsiders(directory), changed(before, after))
+    )
+    return [change for change in found if change.kind in ("opened", "closed")]
