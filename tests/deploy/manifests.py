@@ -21,7 +21,7 @@ DEPLOY = REPOSITORY / "deploy"
 BASES = ("daemonset", "daemonset-journal", "dashboard", "sidecar")
 _SYSLOG = Path(__file__).parent / "syslog"
 # kubectl 1.20, which Debian 12 has, builds with kustomize 2.0.3: it knows neither components nor overlays of folders.
-_TOO_OLD = "json: cannot unmarshal object into Go struct field Kustomization"
+_TOO_OLD = ("cannot unmarshal object into Go struct field Kustomization", 'unknown field "components"')
 
 Object = dict[str, Any]
 
@@ -33,7 +33,7 @@ def build(name: str) -> tuple[Object, ...]:
         pytest.skip("needs kubectl (Debian: kubernetes-client)")
     folder = _SYSLOG if name == "sidecar" else DEPLOY / name
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    if _TOO_OLD in done.stderr:
+    if any(sign in done.stderr for sign in _TOO_OLD):
         pytest.skip("this kubectl is older than 1.21")
     assert done.returncode == 0, done.stderr
     return tuple(entry for entry in yaml.safe_load_all(done.stdout) if entry)
