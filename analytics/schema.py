@@ -124,6 +124,78 @@ sequence | BIGINT | number of the commit; the newest row of a file is its positi
 {_STORED_AT}
 """)
 
+_OBJECTS = _columns(f"""
+kind | VARCHAR | Pod, Node, Service, Namespace, HostEndpoint, (Global)NetworkSet, IPPool, or a kind of policy or tier
+namespace | VARCHAR | its namespace; null for an object of the whole cluster
+name | VARCHAR | its name
+uid | VARCHAR | its identity: a new one each time an object of this name is made
+api_version | VARCHAR | group and version, as "projectcalico.org/v3"
+observed_at | TIMESTAMPTZ | when the cluster was seen to say so (a dump was taken, an event came)
+valid_from | TIMESTAMPTZ | since when it held, as the object itself tells, else observed_at; a gone row: when it ended
+gone | BOOLEAN | true: from valid_from on the object was not there any more
+node | VARCHAR | pod: the node it runs on; node: itself; host endpoint: its node
+addresses | VARCHAR[] | canonical addresses: of a pod, node, service (cluster, external, balancer), host endpoint
+networks | VARCHAR[] | CIDRs: of the pods of a node, of an IP pool, of a network set
+host_network | BOOLEAN | pod: it has the addresses of its node
+interface | VARCHAR | pod: the host's end of its veth, as Calico names it
+workload_kind | VARCHAR | pod: what made it: Deployment, StatefulSet, DaemonSet, CronJob, Job, …; Pod where nothing did
+workload | VARCHAR | pod: the name of that
+labels | JSON | its labels
+selects | VARCHAR[] | service: the labels of its pods, each as "key=value"
+body | JSON | the object, pared to what policies and people need; null in a gone row
+digest | VARCHAR | blake2b of what this row says: an object that is seen again unchanged is not stored again
+{_STORED_AT}
+""")
+
+_VERDICTS = _columns(f"""
+direction | VARCHAR | at which side it was denied: ingress (at the destination), egress (at the source); null: not known
+in_interface | VARCHAR | as in packets; so are the next eight columns
+out_interface | VARCHAR | as in packets
+source_ip | VARCHAR | as in packets
+destination_ip | VARCHAR | as in packets
+protocol | VARCHAR | as in packets
+source_port | INTEGER | as in packets; null: whatever the source port
+destination_port | INTEGER | as in packets
+icmp_type | SMALLINT | as in packets
+icmp_code | SMALLINT | as in packets
+valid_from | TIMESTAMPTZ | the verdict holds for packets from this time on
+valid_until | TIMESTAMPTZ | and before this one; null: until a later verdict on the same flow begins
+denied_by | VARCHAR[] | the policies that denied it, as "NetworkPolicy shop/db" or "GlobalNetworkPolicy deny-all"
+decided_by | VARCHAR | who found that: engine
+why | VARCHAR | one sentence
+{_STORED_AT}
+""")
+
+_FINDINGS = _columns(f"""
+id | VARCHAR | identity of the finding: the same behaviour found again has the same
+rule | VARCHAR | the rule that found it
+severity | VARCHAR | low, medium, high or critical
+subject | JSON | what it is about
+first | TIMESTAMPTZ | time of the first packet
+last | TIMESTAMPTZ | time of the last packet
+title | VARCHAR | one sentence
+body | JSON | the whole finding
+{_STORED_AT}
+""")
+
+_FORWARDED = _columns(f"""
+target | VARCHAR | where packets are forwarded to
+row_stored_at | TIMESTAMPTZ | stored_at of the last packet that the target has acknowledged
+row_source_file | VARCHAR | its source_file
+row_source_offset | BIGINT | its source_offset
+messages | BIGINT | messages acknowledged since the first one
+passed | BIGINT | packets ever stored up to this place, sent or filtered out or gone; null: not counted yet
+dropped | BIGINT | packets that retention took before they were sent, since the first message
+time | TIMESTAMPTZ | when the forwarder made this row
+sequence | BIGINT | the newest row of a target has the highest
+{_STORED_AT}
+""")
+
+_TAKEN = _columns(f"""
+name | VARCHAR | name of the file in the inbox, or of the deposit
+{_STORED_AT}
+""")
+
 _META = _columns("""
 key | VARCHAR | name of the fact
 value | VARCHAR | the fact
@@ -141,6 +213,11 @@ TABLES = (
     Table("losses", "lines by which a program admits that log lines are missing", _LOSSES),
     Table("positions", "how far each file was read; append-only, the newest row of each file counts", _POSITIONS),
     Table("meta", "facts about the store", _META),
+    Table("objects", "what the cluster said about itself; append-only versions of its objects", _OBJECTS),
+    Table("verdicts", "which policies denied a flow, where policies were evaluated; the newest row counts", _VERDICTS),
+    Table("findings", "what denied traffic amounts to, as recorded by `denylog findings --record`", _FINDINGS),
+    Table("forwarded", "how far packets were forwarded; append-only, the newest row of each target counts", _FORWARDED),
+    Table("taken", "deposits that are in the store, so that each is taken in once", _TAKEN),
 )
 TABLE = {table.name: table for table in TABLES}
 
@@ -171,15 +248,25 @@ def _create(table: Table) -> Iterable[str]:
         yield f"ALTER TABLE {table.name} SET PARTITIONED BY ({table.partition})"
 
 
-def _first() -> Iterable[str]:
-    for table in TABLES:
-        yield from _create(table)
-
-
 Step = Callable[[], Iterable[str]]
+
+
+def _making(*names: str) -> Step:
+    """A step that makes tables. Where a later step alters one of them, its columns of then have to be written here."""
+
+    def step() -> Iterable[str]:
+        for name in names:
+            yield from _create(TABLE[name])
+
+    return step
+
+
 # Step n brings a store from version n - 1 to n. A released step is never edited; a change of `TABLES` adds one.
 # Comments and views are no steps: they are made anew whenever they differ from what the store was given last.
-STEPS: tuple[Step, ...] = (_first,)
+STEPS: tuple[Step, ...] = (
+    _making("packets", "rejects", "rejects_beyond", "losses", "positions", "meta"),
+    _making("objects", "verdicts", "findings", "forwarded", "taken"),
+)
 
 
 def descriptions() -> Iterable[str]:
