@@ -14,7 +14,7 @@ from enum import IntEnum
 from policies import build, convert
 from policies.errors import PolicyError, Problem
 from policies.lint import lint
-from policies.load import Found, find, is_kubernetes, read_text
+from policies.load import Found, Source, find, is_kubernetes, read_text
 from policies.model import Labels, Place, Policy
 from policies.output import as_json, as_yaml, problem_data
 from policies.render import policy_object
@@ -40,7 +40,7 @@ class Result:
     exit: Exit = Exit.OK
 
 
-def convert_sources(sources: Iterable[str], output: str, *, served: bool) -> Result:
+def convert_sources(sources: Iterable[Source], output: str, *, served: bool) -> Result:
     """Policies as Calico objects; rules that could not be converted are named in the notes."""
     found = _something(find(sources))
     notes, converted = [str(problem) for problem in found.problems], []
@@ -96,7 +96,7 @@ def _passed_over(found: Found) -> list[str]:
     return [f"{others} objects of other kinds passed over: {listed}"] if others else []
 
 
-def validate_sources(sources: Iterable[str], output: str) -> Result:
+def validate_sources(sources: Iterable[Source], output: str) -> Result:
     """Whether Calico and the API server would accept every object."""
     found = _something(find(sources))
     errors = [str(problem) for problem in validate(found)]
@@ -108,7 +108,7 @@ def validate_sources(sources: Iterable[str], output: str) -> Result:
     return Result(text, tuple(_passed_over(found)), result)
 
 
-def lint_sources(sources: Iterable[str], output: str) -> Result:
+def lint_sources(sources: Iterable[Source], output: str) -> Result:
     """What the policies would do other than they seem to."""
     found = _something(find(sources))
     findings = lint(found)

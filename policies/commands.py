@@ -6,19 +6,24 @@ and verdicts are in `policies.log_commands`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from policies import log_commands
-from policies.console import SOURCES, finish, output
+from policies.console import POLICY_SOURCES, SOURCES, finish, output
+
+if TYPE_CHECKING:
+    from policies.load import Source
 
 
 @click.group()
 def policies() -> None:
-    """Read, check, log and explain network policies, without a cluster.
+    """Read, check, log and explain network policies, with or without a cluster.
 
     Every command takes files, folders (all .yaml, .yml and .json below them) or '-' for standard input: what you apply
     with kubectl or calicoctl, or what they print with '-o yaml'. Kubernetes and Calico policies may be mixed with the
-    Pods, Namespaces and HostEndpoints that they select.
+    Pods, Namespaces and HostEndpoints that they select. With --cluster it reads all that from a live cluster.
 
     \b
     Start with what you have:
@@ -44,14 +49,14 @@ def policies() -> None:
 
 
 @policies.command()
-@SOURCES
+@POLICY_SOURCES
 @output("yaml", "json", default="yaml")
 @click.option(
     "--as-served",
     is_flag=True,
     help="Fill in policyTypes first, as the API server does: Egress where egress rules are written.",
 )
-def convert(sources: tuple[str, ...], output: str, as_served: bool) -> None:
+def convert(sources: tuple[Source, ...], output: str, as_served: bool) -> None:
     """Kubernetes policies as the Calico policies that Calico makes of them.
 
     Same names, order, selectors and rules as Calico's own converter ('calicoctl convert' was removed in 3.32), from
@@ -69,9 +74,9 @@ def convert(sources: tuple[str, ...], output: str, as_served: bool) -> None:
 
 
 @policies.command()
-@SOURCES
+@POLICY_SOURCES
 @output("text", "json", default="text")
-def validate(sources: tuple[str, ...], output: str) -> None:
+def validate(sources: tuple[Source, ...], output: str) -> None:
     """Whether Calico and the API server would accept the objects.
 
     Checks what calicoctl and the Calico API check: unknown or misspelt fields, names, selectors, ports and protocols,
@@ -90,7 +95,7 @@ def validate(sources: tuple[str, ...], output: str) -> None:
 @policies.command()
 @SOURCES
 @output("text", "json", default="text")
-def lint(sources: tuple[str, ...], output: str) -> None:
+def lint(sources: tuple[Source, ...], output: str) -> None:
     """What does not do what it seems to, and what it does instead.
 
     Finds what 'validate' finds, and what is valid but surprising: a label name in the wrong case, an ipBlock that

@@ -71,11 +71,22 @@ class Loaded:
     skipped: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Calico:
+    """What a cluster says about its Calico: release ("" where it does not say) and data plane."""
+
+    version: str
+    dataplane: str
+
+
 class Live(Protocol):
-    """A source that is no text: a cluster."""
+    """A source that is no text: a cluster (`policies.cluster_source`). Its methods raise ClusterError."""
 
     def objects(self) -> Iterable[tuple[str, Mapping[str, object]]]:
-        """Its plain objects, each with what stands for the file in what is said about it. Raises PolicyError."""
+        """Its plain objects, each with what stands for the file in what is said about it."""
+
+    def calico(self) -> Calico:
+        """Which Calico it runs."""
 
 
 Source: TypeAlias = str | Live

@@ -19,14 +19,15 @@ from policies.explain import as_data, as_dot, as_text
 from policies.felix import advise
 from policies.flow import Directory, Flow, flow_to, parse_target
 from policies.generate import Options, Plan, generate
-from policies.load import load, read_text, selector_problem
+from policies.load import Live, Source, load, read_text, selector_problem
 from policies.model import Inventory, Place
 from policies.output import as_json, as_yaml
+from policies.pairing import identity
 from policies.reach import Change, read_flows, what_if, who_can
 from policies.verify import verify
 
 
-def inventory_of(sources: Iterable[str]) -> Inventory:
+def inventory_of(sources: Iterable[Source]) -> Inventory:
     """Everything the sources hold. Raises PolicyError with every problem where something cannot be read."""
     loaded = load(sources)
     problems = loaded.problems or tuple(filter(None, map(selector_problem, loaded.inventory.policies)))
@@ -35,10 +36,10 @@ def inventory_of(sources: Iterable[str]) -> Inventory:
     return loaded.inventory
 
 
-def _with_policies(sources: Sequence[str]) -> Inventory:
+def _with_policies(sources: Sequence[Source]) -> Inventory:
     inventory = inventory_of(sources)
     if not inventory.policies:
-        place = Place(", ".join(sources))
+        place = Place(", ".join(map(str, sources)))
         raise PolicyError([Problem("no-policies", place, "", "no network policy here", "name files that hold some")])
     return inventory
 
@@ -66,9 +67,15 @@ _EBPF = (
 )
 
 
-def generate_sources(sources: Sequence[str], output: str, options: Options, dataplane: str) -> Result:
+def _dataplane(sources: Iterable[Source]) -> str:
+    """What the cluster says, where one is asked; files do not tell."""
+    live = [source for source in sources if not isinstance(source, str)]
+    return live[0].calico().dataplane if live else "iptables"
+
+
+def generate_sources(sources: Sequence[Source], output: str, options: Options, dataplane: str | None) -> Result:
     """Log policies with a table of what each is for; nothing but the reasons where they cannot be exact."""
-    if dataplane == "ebpf":
+    if (dataplane or _dataplane(sources)) == "ebpf":
         return Result("", (_EBPF,), Exit.FINDINGS)
     plan = generate(_with_policies(sources), options)
     if plan.refusals:
@@ -77,9 +84,9 @@ def generate_sources(sources: Sequence[str], output: str, options: Options, data
     return Result(write(map(log_object, plan.made)), _told(plan))
 
 
-def verify_sources(sources: str, generated: str) -> Result:
+def verify_sources(sources: Sequence[Source], generated: str) -> Result:
     """The proof, or counterexamples."""
-    proof = verify(_with_policies([sources]), inventory_of([generated]).policies, most=3)
+    proof = verify(_with_policies(sources), inventory_of([generated]).policies, most=3)
     return Result(f"{proof}\n", (), Exit.OK if proof.holds else Exit.FINDINGS)
 
 
@@ -95,7 +102,7 @@ def _as_json(verdict: Verdict) -> str:
 _SPELLINGS = {"text": as_text, "dot": as_dot, "json": _as_json}
 
 
-def explain_sources(sources: Sequence[str], source: str, target: str, output: str) -> Result:
+def explain_sources(sources: Sequence[Source], source: str, target: str, output: str) -> Result:
     """The walk of one flow."""
     inventory = inventory_of(sources)
     verdict = evaluate(_flow(Directory(inventory), source, target), Ruleset.of(inventory))
@@ -108,7 +115,7 @@ def _reach_row(verdict: Verdict) -> tuple[str, str, str, str]:
     return (answer, flow.source.name, f"{flow.destination.name} {flow.service}", verdict.why)
 
 
-def who_can_sources(sources: Sequence[str], target: str, output: str) -> Result:
+def who_can_sources(sources: Sequence[Source], target: str, output: str) -> Result:
     """Every pod and kind of outside address, with whether it can reach the target."""
     verdicts = who_can(inventory_of(sources), parse_target(target))
     rows = sorted(map(_reach_row, verdicts))
@@ -118,7 +125,7 @@ def who_can_sources(sources: Sequence[str], target: str, output: str) -> Result:
     return Result("\n".join(_table([("VERDICT", "FROM", "TO", "WHY"), *rows])) + "\n")
 
 
-def _flows_text(flows: str, sources: Sequence[str]) -> str:
+def _flows_text(flows: str, sources: Sequence[Source]) -> str:
     if flows == "-" and "-" in sources:
         sentence = "standard input cannot hold the policies and the flows"
         raise PolicyError([Problem("stdin", Place("-"), "", sentence, "name a file for one of them")])
@@ -133,14 +140,27 @@ def _alike(change: Change) -> str:
     return f" (and {change.alike:,} alike)" if change.alike else ""
 
 
-def what_if_sources(sources: Sequence[str], current: Sequence[str], flows: str) -> Result:
-    """What a changed set of policies would do to flows, and what else it opens or closes."""
+def what_if_sources(sources: Sequence[Source], current: Sequence[Source], flows: str, *, over: bool = False) -> Result:
+    """What a changed set of policies would do to flows, and what else it opens or closes.
+
+    The sources are all policies as they would be; with `over`, only those that would be applied over the current ones.
+    """
     after, before = inventory_of(sources), inventory_of(current)
+    after = _applied(after, before) if over else after
     merged = _pods_of_both(before, after)
     given = read_flows(_flows_text(flows, (*sources, *current)), Directory(merged))
     changes, beside = what_if(given, before, merged)
     rows = [_change_row(change, "") for change in changes] + sorted(_change_row(c, " beside") for c in beside)
     return Result("\n".join(_table([("CHANGE", "FLOW", "WHY"), *rows])) + "\n")
+
+
+def _applied(new: Inventory, old: Inventory) -> Inventory:
+    """The new policies and tiers, and those of the old ones that none of them replaces."""
+    replaced = {identity(policy) for policy in new.policies}
+    kept = tuple(policy for policy in old.policies if identity(policy) not in replaced)
+    names = {tier.name for tier in new.tiers}
+    tiers = tuple(tier for tier in old.tiers if tier.name not in names)
+    return replace(new, policies=(*kept, *new.policies), tiers=(*tiers, *new.tiers))
 
 
 def _pods_of_both(before: Inventory, after: Inventory) -> Inventory:
@@ -160,7 +180,7 @@ def _proposal_notes(proposal: Proposal) -> list[str]:
 
 
 def allow_sources(
-    sources: Sequence[str], ends: tuple[str, str] | None, flows: str, *, calico: bool, output: str
+    sources: Sequence[Source], ends: tuple[str, str] | None, flows: str, *, calico: bool, output: str
 ) -> Result:
     """Policies that would allow the flows, with the difference that they make."""
     inventory = inventory_of(sources)
@@ -172,7 +192,11 @@ def allow_sources(
     return Result(text, tuple(_proposal_notes(proposal)), Exit.FINDINGS if proposal.refused else Exit.OK)
 
 
-def felix_patch(version: str, rate: str | None) -> Result:
-    """The FelixConfiguration patch for a release."""
-    advice = advise(version, rate)
-    return Result(json.dumps(advice.patch) + "\n", advice.notes)
+def felix_patch(version: str | None, rate: str | None, cluster: Live | None = None) -> Result:
+    """The FelixConfiguration patch for a release, or for the one that a cluster runs."""
+    found = cluster.calico() if cluster else None
+    if found and found.dataplane == "ebpf":
+        return Result("", (_EBPF,), Exit.FINDINGS)
+    advice = advise((found.version if found else version) or "", rate)
+    told = (f"the cluster runs Calico {found.version} with {found.dataplane}",) if found else ()
+    return Result(json.dumps(advice.patch) + "\n", (*told, *advice.notes))

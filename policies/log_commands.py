@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 import click
 
-from policies.console import SOURCES, finish, output
+from policies.console import POLICY_SOURCES, SOURCES, cluster_options, finish, output, sources
+
+if TYPE_CHECKING:
+    from policies.cluster_source import LiveCluster
+    from policies.load import Source
 
 _FLOWS = click.option(
     "--flows",
@@ -40,7 +45,7 @@ def _name(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 @click.command()
-@SOURCES
+@POLICY_SOURCES
 @output("yaml", "json", default="yaml")
 @click.option("--per-policy", is_flag=True, help="One Log policy for each policy, so that a log line names its policy.")
 @click.option(
@@ -50,12 +55,15 @@ def _name(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--dataplane",
     type=click.Choice(["iptables", "nftables", "ebpf"]),
-    default="iptables",
-    show_default=True,
-    help="Calico's data plane in the cluster.",
+    help="Calico's data plane in the cluster.  [default: what --cluster says, else iptables]",
 )
 def generate(
-    sources: tuple[str, ...], output: str, per_policy: bool, name: str | None, order: float | None, dataplane: str
+    sources: tuple[Source, ...],
+    output: str,
+    per_policy: bool,
+    name: str | None,
+    order: float | None,
+    dataplane: str | None,
 ) -> None:
     """Log policies that make the kernel write exactly the packets that these policies deny.
 
@@ -72,6 +80,7 @@ def generate(
     Example:
       kubectl get networkpolicies -A -o yaml | denylog policies generate - > log.yaml
       kubectl apply -f log.yaml
+      denylog policies generate --cluster > log.yaml
     """
     from policies.generate import Options
     from policies.log_actions import generate_sources
@@ -80,9 +89,8 @@ def generate(
 
 
 @click.command()
-@click.argument("sources")
-@click.argument("generated")
-def verify(sources: str, generated: str) -> None:
+@sources(pods=False, metavar="[SOURCES]... GENERATED")
+def verify(sources: tuple[Source, ...]) -> None:
     """Prove that GENERATED, applied beside SOURCES, only logs what SOURCES deny.
 
     The proof is over every endpoint, peer, protocol and port that the policies can tell apart, not over samples. Exit
@@ -91,10 +99,16 @@ def verify(sources: str, generated: str) -> None:
     \b
     Example:
       denylog policies verify cluster.yaml log.yaml
+      denylog policies verify --cluster log.yaml
     """
     from policies.log_actions import verify_sources
 
-    finish(lambda: verify_sources(sources, generated))
+    files = [source for source in sources if isinstance(source, str)]
+    if not files or len(sources) < 2:
+        raise click.UsageError("Missing argument 'GENERATED': name the policies, then the Log policies made for them")
+    *given, generated = files
+    live = [source for source in sources if not isinstance(source, str)]
+    finish(lambda: verify_sources([*given, *live], generated))
 
 
 @click.command()
@@ -102,7 +116,7 @@ def verify(sources: str, generated: str) -> None:
 @click.option("--from", "source", required=True, metavar="PODorIP", help="Who sends: namespace/pod, pod or address.")
 @click.option("--to", "target", required=True, metavar="PODorIP:PORT/PROTO", help="Where to; for ICMP POD/icmp.")
 @output("text", "json", "dot", default="text")
-def explain(sources: tuple[str, ...], source: str, target: str, output: str) -> None:
+def explain(sources: tuple[Source, ...], source: str, target: str, output: str) -> None:
     """Why a flow is allowed or denied: every tier, policy and rule that was looked at.
 
     Both ends are walked as Calico does, egress before ingress. For each rule that does not match, the first field that
@@ -112,6 +126,7 @@ def explain(sources: tuple[str, ...], source: str, target: str, output: str) -> 
     Example:
       kubectl get networkpolicies,pods,namespaces -A -o yaml > cluster.yaml
       denylog policies explain --from web/client --to web/server:80/tcp cluster.yaml
+      denylog policies explain --from web/client --to web/server:80/tcp --cluster
       denylog policies explain --from 192.0.2.7 --to '[2001:db8::1]:53/udp' cluster.yaml -o dot | dot -Tsvg > why.svg
     """
     from policies.log_actions import explain_sources
@@ -123,7 +138,7 @@ def explain(sources: tuple[str, ...], source: str, target: str, output: str) -> 
 @click.argument("target", metavar="PODorSERVICE:PORT[/PROTO]")
 @SOURCES
 @output("text", "json", default="text")
-def who_can(target: str, sources: tuple[str, ...], output: str) -> None:
+def who_can(target: str, sources: tuple[Source, ...], output: str) -> None:
     """Who can reach a port: every pod, and every kind of outside address that the policies tell apart.
 
     A Service stands for its pods, each at the port that the Service sends to.
@@ -139,23 +154,27 @@ def who_can(target: str, sources: tuple[str, ...], output: str) -> None:
 
 @click.command("what-if")
 @SOURCES
-@click.option(
-    "--current", multiple=True, required=True, metavar="FILE", help="The policies as they are, with the pods."
-)
+@click.option("--current", multiple=True, metavar="FILE", help="The policies as they are, with the pods.")
 @_FLOWS
-def what_if(sources: tuple[str, ...], current: tuple[str, ...], flows: str) -> None:
+def what_if(sources: tuple[Source, ...], current: tuple[str, ...], flows: str) -> None:
     """What a changed set of policies would do to flows that were denied.
 
     FILES are the policies as they would be, all of them. Says which flows they open, which stay denied and by what, and
-    what else they open or close at the same ports between the pods that are known ("beside").
+    what else they open or close at the same ports between the pods that are known ("beside"). With --cluster the
+    policies as they are come from there, and FILES are only what would be applied over them.
 
     \b
     Example:
       denylog policies what-if new.yaml --current cluster.yaml --flows denied.jsonl
+      denylog policies what-if change.yaml --cluster --flows denied.jsonl
     """
     from policies.log_actions import what_if_sources
 
-    finish(lambda: what_if_sources(sources, current, flows))
+    files = [source for source in sources if isinstance(source, str)]
+    live = [source for source in sources if not isinstance(source, str)]
+    if not files or not (current or live):
+        raise click.UsageError("name the changed policies, and the present ones with --current FILE or --cluster")
+    finish(lambda: what_if_sources(files, [*current, *live], flows, over=bool(live)))
 
 
 @click.command()
@@ -166,7 +185,7 @@ def what_if(sources: tuple[str, ...], current: tuple[str, ...], flows: str) -> N
 @click.option("--calico", is_flag=True, help="Write Calico policies: they also allow ICMP and what a Deny rule drops.")
 @output("yaml", "json", default="yaml")
 def allow(
-    sources: tuple[str, ...], source: str | None, target: str | None, flows: str, calico: bool, output: str
+    sources: tuple[Source, ...], source: str | None, target: str | None, flows: str, calico: bool, output: str
 ) -> None:
     """The smallest policy that would allow denied flows, checked before it is printed.
 
@@ -188,18 +207,22 @@ def allow(
 
 
 @click.command()
-@click.option("--calico", "version", required=True, metavar="RELEASE", help="Calico's release, such as 3.31.4.")
+@click.option("--calico", "version", metavar="RELEASE", help="Calico's release, such as 3.31.4.")
+@cluster_options
 @click.option("--rate-limit", "rate", metavar="N/UNIT", help="Most lines for each rule and node, such as 100/minute.")
-def felix(version: str, rate: str | None) -> None:
+def felix(version: str | None, rate: str | None, cluster: LiveCluster | None) -> None:
     """The FelixConfiguration patch that names the policy in each line, where the release can.
 
     \b
     Example:
       kubectl patch felixconfiguration default --type merge -p "$(denylog policies felix --calico 3.32.1)"
+      kubectl patch felixconfiguration default --type merge -p "$(denylog policies felix --cluster)"
     """
     from policies.log_actions import felix_patch
 
-    finish(lambda: felix_patch(version, rate))
+    if (version is None) == (cluster is None):
+        raise click.UsageError("name Calico's release with --calico, or ask the cluster with --cluster")
+    finish(lambda: felix_patch(version, rate, cluster))
 
 
 COMMANDS: tuple[click.Command, ...] = (generate, verify, explain, who_can, what_if, allow, felix)
