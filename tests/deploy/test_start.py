@@ -73,7 +73,7 @@ def test_writes_only_its_state(container: Container) -> None:
 
 
 def test_commands_answer(container: Container) -> None:
-    """Questions are answered from a store that is mounted read-only, and the commands of the manifests tell their options."""
+    """Questions are answered from a store that is mounted read-only, and commands tell their options."""
     (container.log / "syslog").write_text(lines(range(5)))
     with container.started("collect", "/var/log/syslog") as running:
         wait_until(container.state, 5)
