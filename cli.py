@@ -22,6 +22,7 @@ from analytics import commands as asking
 from analytics.filters import FilterError
 from analytics.options import Exit
 from collector import commands as writing
+from collector import logs
 from policies.commands import policies
 
 STDIN_BLOCK = 1024 * 1024
@@ -86,7 +87,7 @@ def sentence(error: Exception) -> tuple[str, Exit]:
 def fail(message: str, code: Exit) -> NoReturn:
     """One sentence on standard error, and the end."""
     with suppress(OSError):
-        click.echo(f"denylog: {message}", err=True)
+        logs.tell(message, logging.ERROR)
     raise SystemExit(code)
 
 
@@ -160,7 +161,7 @@ for command in (*writing.COMMANDS, *asking.COMMANDS, policies):
 def main() -> None:
     """Run the command; whatever goes wrong is one sentence and an exit code, never a traceback."""
     replace_closed_streams()
-    logging.basicConfig(level=logging.WARNING, format="denylog: %(message)s", stream=sys.stderr)
+    logs.configure()
     with errors_told():
         cli(prog_name="denylog")
 

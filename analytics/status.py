@@ -14,6 +14,7 @@ from pathlib import Path
 
 from analytics.position import Position
 from analytics.reader import Reader
+from analytics.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,19 @@ def status(reader: Reader) -> Status:
         last_commit=reader.rows(_COMMIT).rows[0][0],
         rejects=tuple(Rejects(*row) for row in reader.rows(_REJECTS).rows),
         losses=tuple(Losses(*row) for row in reader.rows(_LOSSES).rows),
-        catalog_bytes=sum(_sizes(reader.store.folder.glob(f"{reader.store.catalog.name}*"))),
-        data_bytes=sum(_sizes(reader.store.data.rglob("*.parquet"))),
+        catalog_bytes=catalog_bytes(reader.store),
+        data_bytes=data_bytes(reader.store),
     )
+
+
+def catalog_bytes(store: Store) -> int:
+    """Bytes of the catalog, its log included."""
+    return sum(_sizes(store.folder.glob(f"{store.catalog.name}*")))
+
+
+def data_bytes(store: Store) -> int:
+    """Bytes of the Parquet files."""
+    return sum(_sizes(store.data.rglob("*.parquet")))
 
 
 def _source(position: Position) -> Source:

@@ -12,6 +12,7 @@ from analytics import Position
 from collector.identity import PROOF, Mark, digest, match
 from collector.tail import Tail
 from collector.texts import Facts, Text
+from collector.watch import NOBODY, Watch
 
 _ID_DIGITS = 16
 
@@ -19,7 +20,8 @@ _ID_DIGITS = 16
 class Book:
     """Positions in the order in which their files were first read, and the open tails."""
 
-    def __init__(self, positions: Iterable[Position] = ()) -> None:
+    def __init__(self, positions: Iterable[Position] = (), watch: Watch = NOBODY) -> None:
+        self.watch = watch
         self.positions = {position.file: position for position in positions}
         self.tails: list[Tail] = []
         self._stamp = 0

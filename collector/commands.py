@@ -5,6 +5,7 @@ Rule: standard error tells what was done; nothing heavy is imported before a com
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -15,11 +16,45 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analytics.options import Command, Exit, Length, Zone, store_option
+from collector import logs
+from collector.address import Address, address
 from collector.memory import prepare
 from parser.options import DEFAULT_PREFIXES, Options
 
 if TYPE_CHECKING:
+    from collector.follow import Job
     from collector.settings import Summary
+
+_LOG = logging.getLogger(__name__)
+_ARGUMENTS = "denylog.arguments"
+
+
+class Listen(click.ParamType[Address]):
+    """An address to listen on."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """The address that a text names."""
+        try:
+            return value if isinstance(value, Address) else address(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Recallable(click.Command):
+    """A command that can be read again as it was given, with the configuration as it is by then."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments."""
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    @staticmethod
+    def recall(ctx: click.Context) -> dict[str, Any]:
+        """The parameters by now; raises click.ClickException where they will not do any more."""
+        with ctx.command.make_context(ctx.info_name, list(ctx.meta[_ARGUMENTS]), parent=ctx.parent) as fresh:
+            return fresh.params
 
 
 def parse_options(command: Command) -> Command:
@@ -55,7 +90,7 @@ def options_of(given: dict[str, Any]) -> Options:
     )
 
 
-@click.command()
+@click.command(cls=Recallable)
 @click.argument("files", nargs=-1, metavar="FILE...")
 @store_option
 @parse_options
@@ -66,35 +101,87 @@ def options_of(given: dict[str, Any]) -> Options:
               help="Where to start in a file that was never seen before.")  # fmt: skip
 @click.option("--node", envvar="NODE_NAME", show_envvar=True, metavar="NAME", help="Node of lines that name none.")
 @click.option("--keep", type=Length(), metavar="DURATION", help="Drop packets older than this: 30d.")
-def collect(files: tuple[str, ...], store: str, journal: str | None, kmsg: bool, **given: Any) -> None:
+@click.option("--metrics", type=Listen(), metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz there.")
+@click.option("--rule-counters", is_flag=True, help="Also tell how often the kernel's LOG rules matched; needs root.")
+@logs.log_options
+@click.pass_context
+def collect(ctx: click.Context, /, store: str, metrics: Address | None, rule_counters: bool, **given: Any) -> None:
     """Follow log files, the journal or /dev/kmsg, and store each denied packet exactly once.
 
-    FILE may be a pattern. Stop it with Ctrl-C or SIGTERM: what was read is committed first.
+    FILE may be a pattern. Stop it with Ctrl-C or SIGTERM: what was read is committed first. SIGHUP makes it read its
+    configuration again.
 
     \b
     denylog collect --store /var/lib/denylog /var/log/syslog
-    denylog collect --journal
+    denylog collect --journal --metrics 127.0.0.1:9843
     """
-    if not files and journal is None and not kmsg:
-        raise click.UsageError("nothing to follow; name a FILE, --journal or --kmsg, for example /var/log/syslog")
+    logs.configure(given["log_format"], given["log_level"])
+    require_source(given)
     prepare(frugal=True)
-    with stopping() as stop:
-        from collector.follow import follow
-        from collector.settings import Beginning, End, Settings
+    with stopping(reloads=True) as (stop, reload):
+        from collector.follow import Reload
+        from collector.service import serve
 
-        start = End() if given.pop("read_from") == "end" else Beginning()
-        settings = Settings(options=options_of(given), read_from=start, **given)
-        summary = follow(files, store, settings, stop, journal=journal, kmsg=kmsg)
+        def again() -> Job | None:
+            return reread(ctx)
+
+        wanted = Reload(reload, again)
+        summary = serve(job_of(given), store, stop, metrics=metrics, rule_counters=rule_counters, reload=wanted)
     tell(summary)
 
 
-@contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that what was read is committed before the end."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+def require_source(given: dict[str, Any]) -> None:
+    """Raise UsageError unless there is something to follow."""
+    if not given["files"] and given["journal"] is None and not given["kmsg"]:
+        raise click.UsageError("nothing to follow; name a FILE, --journal or --kmsg, for example /var/log/syslog")
+
+
+def job_of(given: dict[str, Any]) -> Job:
+    """What the arguments of `collect` ask for."""
+    from collector.follow import Job
+    from collector.settings import Beginning, End, Settings
+
+    start = End() if given["read_from"] == "end" else Beginning()
+    settings = Settings(
+        options=options_of(given), read_from=start, node=given["node"], once=given["once"], keep=given["keep"]
+    )
+    return Job(patterns=tuple(given["files"]), journal=given["journal"], kmsg=given["kmsg"], settings=settings)
+
+
+FIXED = ("store", "metrics", "rule_counters", "once")
+"""What a running collector cannot change."""
+
+
+def reread(ctx: click.Context) -> Job | None:
+    """The job that the configuration asks for by now; None, and a sentence, where it cannot be had."""
     try:
-        yield stop
+        given = Recallable.recall(ctx)
+        require_source(given)
+    except click.ClickException as error:
+        _LOG.error("the configuration stays as it was: %s", error.format_message())
+        return None
+    for name in FIXED:
+        if given[name] != ctx.params[name]:
+            _LOG.warning("%s stays as it was: it takes a restart to change it", name.replace("_", "-"))
+    logs.configure(given["log_format"], given["log_level"])
+    _LOG.info("the configuration was read again")
+    return job_of(given)
+
+
+@contextmanager
+def stopping(*, reloads: bool = False) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """An event that SIGTERM and SIGINT set, so that what was read is committed before the end; one that SIGHUP sets.
+
+    SIGHUP asks a service for its configuration (`reloads`); on a terminal it says that the terminal is gone.
+    """
+    stop, reload = threading.Event(), threading.Event()
+    hang_up = reload if reloads and not sys.stdin.isatty() else stop
+    events = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    before = {
+        number: signal.signal(number, lambda number, _: events[signal.Signals(number)].set()) for number in events
+    }
+    try:
+        yield stop, reload
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -102,19 +189,18 @@ def stopping() -> Iterator[threading.Event]:
 
 def tell(summary: Summary) -> None:
     """What a run did, on standard error."""
-    click.echo(
+    logs.tell(
         f"{summary.lines:,} lines: {summary.packets:,} packets stored, {summary.others:,} not ours, "
-        f"{summary.rejects:,} rejected",
-        err=True,
+        f"{summary.rejects:,} rejected"
     )
     if summary.bytes_lost:
-        click.echo(f"{summary.bytes_lost:,} bytes were gone before they could be read", err=True)
+        logs.tell(f"{summary.bytes_lost:,} bytes were gone before they could be read")
     for path in summary.waiting:
-        click.echo(f"{path}: the last line has no newline yet and waits for its end", err=True)
+        logs.tell(f"{path}: the last line has no newline yet and waits for its end")
     for path in summary.skipped:
-        click.echo(f"{path}: was read before", err=True)
+        logs.tell(f"{path}: was read before")
     for path, reason in summary.failed:
-        click.echo(f"denylog: {path}: {reason}", err=True)
+        logs.tell(f"{path}: {reason}", logging.ERROR)
     if summary.failed:
         raise SystemExit(Exit.TRY_AGAIN)
 
@@ -136,7 +222,7 @@ def ingest(files: tuple[str, ...], store: str, node: str | None, **given: Any) -
     from collector.settings import Settings
 
     settings = Settings(options=options_of(given), node=node)
-    with stopping() as stop, progress() as advance:
+    with stopping() as (stop, _), progress() as advance:
         summary = ingest(files, store, settings, stop=stop, progress=advance)
     tell(summary)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from analytics import Commit, StoreError
 from collector.rows import Piece, commit_of
 from collector.settings import Settings, Summary
+from collector.watch import NOBODY, Watch
 
 _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -40,12 +41,15 @@ class Committer:
     `patient`: try for ever; otherwise the first StoreError ends it, and so it does once `stop` is set.
     """
 
-    def __init__(self, store: Sink, settings: Settings, stop: threading.Event, *, patient: bool) -> None:
+    def __init__(
+        self, store: Sink, settings: Settings, stop: threading.Event, *, patient: bool, watch: Watch = NOBODY
+    ) -> None:
         self.summary = Summary()
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._stop = stop
         self._patient = patient
+        self._watch = watch
         self._batches: queue.Queue[Sequence[Piece] | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -53,6 +57,7 @@ class Committer:
 
     def put(self, pieces: Sequence[Piece]) -> None:
         """Hand over a batch; waits while the store is busy or fails. Raises what ended the committer."""
+        self._watch.handed_over()
         self._offer(pieces)
 
     def close(self) -> Summary:
@@ -78,7 +83,7 @@ class Committer:
                 self._batches.put(item, timeout=_TICK_S)
                 return
             except queue.Full:
-                continue
+                self._watch.beat()
         if item is not None:
             raise self._error
 
@@ -89,7 +94,7 @@ class Committer:
             self._error = error
 
     def _work(self) -> None:
-        due = time.monotonic() + self._settings.maintain_s
+        due = time.monotonic() + self.settings.maintain_s
         while True:
             try:
                 pieces = self._batches.get(timeout=max(0.0, due - time.monotonic()))
@@ -101,10 +106,11 @@ class Committer:
                 self._commit(pieces)
             if time.monotonic() >= due:
                 self._maintain()
-                due = time.monotonic() + self._settings.maintain_s
+                due = time.monotonic() + self.settings.maintain_s
 
     def _commit(self, pieces: Sequence[Piece]) -> None:
         commit = commit_of(pieces)
+        began = time.monotonic()
         pause, failed = _FIRST_PAUSE_S, False
         while True:
             try:
@@ -116,17 +122,23 @@ class Committer:
                 if not failed:
                     _LOG.error("%s; reading stops until the store takes rows again, nothing is lost", error)
                 failed = True
+                self._watch.refused(error)
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         if failed:
             _LOG.warning("the store takes rows again")
         self._count(pieces)
+        self._watch.committed(pieces, time.monotonic() - began)
 
     def _maintain(self) -> None:
+        began = time.monotonic()
+        put_off = None
         try:
-            self._store.maintain(self._settings.keep)
+            self._store.maintain(self.settings.keep)
         except StoreError as error:
             _LOG.warning("maintenance is put off: %s", error)
+            put_off = error
+        self._watch.maintained(time.monotonic() - began, put_off)
 
     def _count(self, pieces: Sequence[Piece]) -> None:
         total = self.summary

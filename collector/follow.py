@@ -1,15 +1,19 @@
 """The follower: reads what its sources have, commits it, and sleeps until there is more.
 
 Rule: a line waits for its commit no longer than `batch_age_s`; a follower that is not behind commits no more often.
+A new job takes the place of the old one between two reads: what is followed by both stays open, so no line is missed.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from analytics import Writer
@@ -21,16 +25,19 @@ from collector.kmsg import Kmsg
 from collector.memory import give_back_libraries
 from collector.path import Path
 from collector.rows import Piece
-from collector.settings import Beginning, Settings, Summary
+from collector.settings import Beginning, CollectorError, Settings, Summary
 from collector.wake import Wake
+from collector.watch import NOBODY, Watch
 
+_LOG = logging.getLogger(__name__)
 _TICK_S = 0.5  # a signal is noticed within this time
 
 
 class Source(Protocol):
-    """Something that lines come from. `behind`: the last read was not all that is there."""
+    """Something that lines come from. `behind`: the last read was not all that is there. `settings` may be replaced."""
 
     behind: bool
+    settings: Settings
 
     def read(self, budget: int) -> Iterator[Piece]:
         """What is there now, at most about `budget` bytes."""
@@ -51,15 +58,51 @@ class Source(Protocol):
         """Let go of everything open."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to follow and how: files by path or pattern, the journal in a directory ("" is the system's), /dev/kmsg."""
+
+    patterns: tuple[str, ...] = ()
+    journal: str | None = None
+    kmsg: bool = False
+    settings: Settings
+
+
+class Reload:
+    """A wish for another job: `asked` is set by whoever has it; `job` then gives the job, None where there is none."""
+
+    def __init__(self, asked: threading.Event, job: Callable[[], Job | None]) -> None:
+        self.asked = asked
+        self._job = job
+
+    def take(self) -> Job | None:
+        """The job that is wanted by now; None where nothing changes."""
+        if not self.asked.is_set():
+            return None
+        self.asked.clear()
+        return self._job()
+
+
 class Files:
     """All files that paths and patterns name; patterns are looked at anew at every read."""
 
     def __init__(self, patterns: Sequence[str], book: Book, settings: Settings) -> None:
         self.behind = False
+        self.settings = settings
         self._patterns = patterns
         self._book = book
-        self._settings = settings
         self._paths: dict[str, Path] = {}
+        self._find(first=True)
+
+    def adopt(self, patterns: Sequence[str], settings: Settings) -> None:
+        """Follow what these patterns name from now on; what was followed before stays open as it is."""
+        self._patterns, self.settings = patterns, settings
+        for name in [name for name in self._paths if not _names(patterns, name)]:
+            self._paths.pop(name).close()
+        for path in self._paths.values():
+            path.settings = settings
+        for tail in self._book.tails:
+            tail.settings = settings
         self._find(first=True)
 
     def read(self, budget: int) -> Iterator[Piece]:
@@ -94,10 +137,10 @@ class Files:
             path.close()
 
     def _find(self, *, first: bool) -> None:
-        start = self._settings.read_from if first else Beginning()
+        start = self.settings.read_from if first else Beginning()
         for path in names.expand(self._patterns, self._paths):
             if path not in self._paths:
-                self._paths[path] = Path(path, self._book, self._settings, start)
+                self._paths[path] = Path(path, self._book, self.settings, start)
 
 
 def follow(
@@ -108,32 +151,92 @@ def follow(
     *,
     journal: str | None = None,
     kmsg: bool = False,
+    watch: Watch = NOBODY,
+    reload: Reload | None = None,
 ) -> Summary:
     """Follow files until `stop` is set (or, with `settings.once`, until everything that is there was read).
 
-    `journal`: also the journal in this directory, "" for the system's. `kmsg`: also /dev/kmsg.
+    `journal`: also the journal in this directory, "" for the system's. `kmsg`: also /dev/kmsg. `watch` hears how it
+    goes; `reload` brings another job meanwhile.
     Raises CollectorError for a source that is not there; StoreError when the store cannot be opened, and, once `stop`
     is set or with `once`, when it takes no rows.
     """
+    began = time.monotonic()
     with Writer(store) as writer:
-        book = Book(writer.positions())
-        sources: list[Source] = [Files(patterns, book, settings)] if patterns else []
-        if journal is not None:
-            sources.append(Journal(journal, book, settings))
-        if kmsg:
-            sources.append(Kmsg(book, settings))
+        positions = writer.positions()
+        watch.opened(positions, time.monotonic() - began)
+        job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)
+        book = Book(positions, watch)
+        sources = list(_opened((), None, job, book))
         give_back_libraries()
-        return run(sources, writer, settings, stop)
+        return run(sources, writer, settings, stop, watch, _renewal(sources, job, book, reload))
 
 
-def run(sources: Sequence[Source], store: Sink, settings: Settings, stop: threading.Event) -> Summary:
+Renew = Callable[[], Settings | None]
+"""Puts other sources into the place of those that are read; the settings from then on, None where nothing changes."""
+
+
+def _renewal(sources: list[Source], job: Job, book: Book, reload: Reload | None) -> Renew:
+    def renew() -> Settings | None:
+        nonlocal job
+        wanted = reload.take() if reload is not None else None
+        if wanted is None:
+            return None
+        try:
+            new = list(_opened(sources, job, wanted, book))
+        except CollectorError as error:
+            _LOG.error("%s; what was followed before is followed on", error)
+            return None
+        for source in sources:
+            if source not in new:
+                source.close()
+        sources[:], job = new, wanted
+        return wanted.settings
+
+    return renew
+
+
+def _opened(sources: Sequence[Source], before: Job | None, job: Job, book: Book) -> Iterator[Source]:
+    """The sources of a job. Those it shares with the job before stay open; the last to be asked for can still fail."""
+    settings = job.settings
+    kept: dict[type, Source] = {type(source): source for source in sources}
+    if before is not None and before.journal != job.journal:
+        kept.pop(Journal, None)
+    if job.journal is not None:
+        yield kept.get(Journal) or Journal(job.journal, book, settings)
+    if job.kmsg:
+        yield kept.get(Kmsg) or Kmsg(book, settings)
+    files = kept.get(Files)
+    if isinstance(files, Files) and job.patterns:
+        files.adopt(job.patterns, settings)
+    elif job.patterns:
+        files = Files(job.patterns, book, settings)
+    for source in kept.values():
+        source.settings = settings
+    if files is not None and job.patterns:
+        yield files
+
+
+def _names(patterns: Sequence[str], path: str) -> bool:
+    named = [os.path.abspath(pattern) for pattern in patterns]
+    return path in named or any(fnmatch.fnmatchcase(path, pattern) for pattern in named)
+
+
+def run(
+    sources: Sequence[Source],
+    store: Sink,
+    settings: Settings,
+    stop: threading.Event,
+    watch: Watch = NOBODY,
+    renew: Renew = lambda: None,
+) -> Summary:
     """Read the sources and commit what they bring until `stop` is set, or with `once` until there is nothing more."""
-    committer = Committer(store, settings, stop, patient=not settings.once)
+    committer = Committer(store, settings, stop, patient=not settings.once, watch=watch)
     try:
         if settings.once:
             _drain(sources, committer, settings, stop)
         else:
-            _follow(sources, committer, settings, stop)
+            _follow(sources, committer, settings, stop, watch, renew)
         summary = committer.close()
         if settings.once:
             summary.waiting.extend(path for source in sources for path in source.waiting())
@@ -152,12 +255,22 @@ def _drain(sources: Sequence[Source], committer: Committer, settings: Settings, 
         continue
 
 
-def _follow(sources: Sequence[Source], committer: Committer, settings: Settings, stop: threading.Event) -> None:
+def _follow(
+    sources: Sequence[Source],
+    committer: Committer,
+    settings: Settings,
+    stop: threading.Event,
+    watch: Watch,
+    renew: Renew,
+) -> None:
     wake = Wake()
     try:
         while not stop.is_set():
+            if (changed := renew()) is not None:
+                settings = committer.settings = changed
             began = time.monotonic()
             _cycle(sources, committer, settings)
+            watch.looked([failure for source in sources for failure in source.failed()])
             if not any(source.behind for source in sources):
                 _sleep(wake, sources, settings, stop, began)
     finally:

@@ -44,7 +44,7 @@ class Journal:
         self.behind = True
         self._command = [program, "--quiet", "--no-pager", "--output=json", "--all"]
         self._command += [f"--directory={directory}"] if directory else []
-        self._book, self._settings = book, settings
+        self._book, self.settings = book, settings
         self._name = f"journal:{os.path.abspath(directory)}" if directory else "journal"
         self._position = self._known(directory)
         self._rest = b""
@@ -63,7 +63,7 @@ class Journal:
         *records, self._rest = (self._rest + data).split(b"\n")
         if records or gaps:
             cursor = _cursor(records[-1]) if records else self._position.cursor
-            piece = piece_of(records, self._position, cursor, self._settings, gaps=gaps)
+            piece = piece_of(records, self._position, cursor, self.settings, gaps=gaps)
             self._position = piece.position
             self._book.note(piece.position)
             self._pause = _FIRST_PAUSE_S
@@ -108,17 +108,17 @@ class Journal:
         command = [*self._command, *self._where(cursor, gone=gone), "_TRANSPORT=kernel"]
         self._errors.truncate(0)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0)
-        os.set_blocking(self._output.fileno(), self._settings.once)
+        os.set_blocking(self._output.fileno(), self.settings.once)
         self.behind = True
         return gaps
 
     def _where(self, cursor: str, *, gone: bool) -> list[str]:
-        follow = [] if self._settings.once else ["--follow", "--no-tail"]
+        follow = [] if self.settings.once else ["--follow", "--no-tail"]
         if cursor:
             # journalctl 252 passes over one record even where it is not the one of the cursor
             return [*follow, f"--cursor={cursor}" if gone else f"--after-cursor={cursor}"]
-        if isinstance(self._settings.read_from, End) and not self._position.lines:
-            return ["--lines=0"] if self._settings.once else ["--follow", "--lines=0"]
+        if isinstance(self.settings.read_from, End) and not self._position.lines:
+            return ["--lines=0"] if self.settings.once else ["--follow", "--lines=0"]
         return follow
 
     def _has(self, cursor: str) -> bool:
@@ -133,7 +133,7 @@ class Journal:
     def _vacuumed(self) -> LossRow:
         text = f"{self._name}: the journal no longer has the record read last; what followed it may be gone, too"
         _LOG.warning("%s", text)
-        return loss_row(self._position, self._settings.node, text)
+        return loss_row(self._position, self.settings.node, text)
 
     def _take(self, budget: int) -> bytes:
         found = bytearray()
@@ -155,7 +155,7 @@ class Journal:
         self._rest, self.behind = b"", False
         self._errors.seek(0)
         said = self._errors.read().decode("utf-8", "replace").strip()
-        if self._settings.once:
+        if self.settings.once:
             self._due = float("inf")
             if code:
                 raise CollectorError("journalctl", said or f"ended with status {code}")
@@ -170,7 +170,7 @@ class Journal:
             return 0
         if process.stdout is not None:
             process.stdout.close()
-        if process.poll() is None and not self._settings.once:
+        if process.poll() is None and not self.settings.once:
             process.terminate()
         try:
             return process.wait(_STOP_S)

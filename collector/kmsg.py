@@ -34,7 +34,7 @@ class Kmsg:
     def __init__(self, book: Book, settings: Settings, device: str = "/dev/kmsg") -> None:
         """Raises CollectorError where the device cannot be read."""
         self.behind = True
-        self._book, self._settings = book, settings
+        self._book, self.settings = book, settings
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         try:
             self._descriptor = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -105,7 +105,7 @@ class Kmsg:
         if self._sequence is None or number == self._sequence + 1:
             return ()
         count = number - self._sequence - 1
-        row = loss_row(self._position, self._settings.node, f"kmsg: {count} records before {number} were overwritten")
+        row = loss_row(self._position, self.settings.node, f"kmsg: {count} records before {number} were overwritten")
         return (replace(row, source=_SOURCE, count=count, time=datetime.fromtimestamp(when, UTC)),)
 
     def _piece(self, records: list[bytes], stamps: list[int], boot: float, gaps: list[LossRow]) -> Piece:
@@ -114,7 +114,7 @@ class Kmsg:
             records,
             self._position,
             f"{self._boot}:{self._sequence}",
-            self._settings,
+            self.settings,
             when=lambda index: origin + timedelta(microseconds=stamps[index]),
             gaps=gaps,
         )

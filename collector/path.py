@@ -33,7 +33,7 @@ class Path:
         self.path = path
         self.behind = False
         self._book = book
-        self._settings = settings
+        self.settings = settings
         self._start: ReadFrom = Beginning() if book.family(path) else start  # what came while it was down is new
         self._live: Tail | None = None
         self._drains: list[Tail] = []
@@ -97,6 +97,7 @@ class Path:
         if self._live is not None and key != self._live.key and not self._live.intact():
             yield from self._rewritten(self._live, moved=True)  # cut, and then rotated
         elif self._live is not None and key != self._live.key:
+            self._book.watch.rotated("rename")
             self._drains.append(self._live)
             self._live = None
         if self._live is None and (key is not None or not self._arranged):
@@ -117,7 +118,7 @@ class Path:
         if tail.unchanged():
             return
         try:
-            for _ in range(max(1, budget // self._settings.chunk_bytes)):
+            for _ in range(max(1, budget // self.settings.chunk_bytes)):
                 piece = tail.read()
                 if piece is not None:
                     self._note_anchor(tail)
@@ -156,12 +157,13 @@ class Path:
 
     def _quiet(self, tail: Tail) -> bool:
         """True where no writer is to be expected: a stale one (rsyslog before its HUP) goes on for a while."""
-        return isinstance(tail.text, StreamText) or time.time() - tail.text.facts().changed >= self._settings.grace_s
+        return isinstance(tail.text, StreamText) or time.time() - tail.text.facts().changed >= self.settings.grace_s
 
     def _rewritten(self, tail: Tail, *, moved: bool = False) -> Iterator[Piece]:
         """The file was cut: what was not read is in a copy, or lost. `moved`: the path leads to another file by now, so
         what was written after the cut is read through the descriptor that is still open."""
         _LOG.info("%s: was truncated or written anew", tail.text.path)
+        self._book.watch.rotated("truncate")
         live, before = tail is self._live, self._news if tail.position else self._news_before
         self._forget(tail)
         rest = [self._tail(tail.text, Mark(), None)] if moved else []
@@ -236,7 +238,7 @@ class Path:
             self._say(str(error))
             return None, path != self.path
         except OSError as error:
-            self._say(f"{path}: {error.strerror}" + ("" if self._settings.once else "; trying again"))
+            self._say(f"{path}: {error.strerror}" + ("" if self.settings.once else "; trying again"))
             return None, False
 
     def _place(self, known: Position, family: list[Position], texts: list[Text]) -> int | None:
@@ -279,7 +281,7 @@ class Path:
         if youngest or position.size > position.offset:
             reason = f"{position.path}: gone before it was read to its end"
             _LOG.warning("%s", reason)
-            return give_up(position, self._settings.node, reason)
+            return give_up(position, self.settings.node, reason)
         return Piece(replace(position, closed=True))
 
     def _elder(self, position: Position, texts: list[Text], taken: set[int]) -> int | None:
@@ -364,7 +366,7 @@ class Path:
             self._say(f"{self.path}: is the same file as {reader.text.path}, which is being read")
 
     def _tail(self, text: Text, mark: Mark, known: Position | None) -> Tail:
-        tail = Tail(text, self.path, self._settings, self._book.name, mark=mark, known=known)
+        tail = Tail(text, self.path, self.settings, self._book.name, mark=mark, known=known)
         self._book.tails.append(tail)
         return tail
 

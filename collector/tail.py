@@ -53,7 +53,7 @@ class Tail:
         self.mark = self._ahead = mark or Mark()
         self.size = known.size if known else 0
         self._source = source
-        self._settings = settings
+        self.settings = settings
         self._name = name
         self._long = b""  # how the over-long line starts whose end is looked for
         self._seen: Facts | None = None
@@ -76,11 +76,11 @@ class Tail:
         at = self._ahead
         if facts.size is not None and facts.size < at.offset:
             raise Rewritten(self.text.path)
-        data = self.text.read(at.offset, self._settings.chunk_bytes)
+        data = self.text.read(at.offset, self.settings.chunk_bytes)
         if not self.intact():
             raise Rewritten(self.text.path)
         self._note(facts, at.offset + len(data))
-        self.behind = len(data) == self._settings.chunk_bytes
+        self.behind = len(data) == self.settings.chunk_bytes
         final = final and not self.behind and not self.text.damage  # the rest of a damaged line may come one day
         if self._long:
             return self._find_end(data, final=final)
@@ -96,7 +96,7 @@ class Tail:
 
     def lose(self, reason: str) -> Piece:
         """Give up what was not read, which is the rest up to the size last seen."""
-        piece = give_up(replace(self._stand(), size=max(self.size, self.mark.offset)), self._settings.node, reason)
+        piece = give_up(replace(self._stand(), size=max(self.size, self.mark.offset)), self.settings.node, reason)
         self.position = piece.position
         return piece
 
@@ -106,7 +106,7 @@ class Tail:
         position = self._stand()
         losses: tuple[LossRow, ...] = ()
         if self.text.damage:
-            losses = (loss_row(position, self._settings.node, f"{self.text.path}: damaged: {self.text.damage}"),)
+            losses = (loss_row(position, self.settings.node, f"{self.text.path}: damaged: {self.text.damage}"),)
         before = self.position or position
         self.position = replace(position, size=position.offset, closed=True, time=before.time)
         return Piece(self.position, losses=losses)
@@ -123,17 +123,17 @@ class Tail:
         lines = data if good == len(data) else data[:good]
         batch = self._parse(lines, facts, final=final)
         if not batch.consumed:
-            if len(data) < self._settings.chunk_bytes:
+            if len(data) < self.settings.chunk_bytes:
                 return None
             batch = self._parse(lines, facts, final=True)  # a record without end: its lines have to do
         return self._take(batch, lines[: batch.consumed])
 
     def _parse(self, lines: bytes, facts: Facts, *, final: bool) -> Batch:
-        options = self._settings.options
+        options = self.settings.options
         return read(lines, options, anchor=facts.modified, final=final, before=self.mark.tail)
 
     def _take(self, batch: Batch, lines: bytes) -> Piece:
-        base, node, now = self._ahead.offset, self._settings.node, datetime.now(UTC)
+        base, node, now = self._ahead.offset, self.settings.node, datetime.now(UTC)
         before, self.mark = self.mark.offset, self._ahead.advance(lines)
         self._ahead = self.mark
         position = self._stand()
@@ -164,7 +164,7 @@ class Tail:
         position = self._stand()
         self.position = replace(position, lines=position.lines + 1, rejects=position.rejects + 1)
         length = self.mark.offset - base
-        row = overlong(start, length, position.file, base, self._settings.node)
+        row = overlong(start, length, position.file, base, self.settings.node)
         return Piece(self.position, rejects=(row,), lines=1, bytes=length)
 
     @property
