@@ -37,9 +37,13 @@ class ObjectRow:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All objects of a kind (of one namespace, or of all) were listed at `at`: what is known and missing is gone."""
+    """All objects of a kind (of one namespace, or of all) were listed at `at`: what is known and missing is gone.
+
+    `group`: what comes before the slash in their apiVersion, or all of it ("v1", "networking.k8s.io").
+    """
 
     kind: str
+    group: str
     at: datetime
     namespace: str | None = None
 
@@ -84,13 +88,18 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardedRow:
-    """How far packets were forwarded to `target` (table `forwarded`): the last acknowledged row, by its place."""
+    """How far packets were forwarded to `target` (table `forwarded`): the last acknowledged row, by its place.
+
+    `messages`, `passed`, `dropped`: see the columns of these names.
+    """
 
     target: str
     row_stored_at: datetime
     row_source_file: str
     row_source_offset: int
     messages: int
+    passed: int | None = None
+    dropped: int = 0
     time: datetime
 
 
@@ -111,3 +120,18 @@ class Deposited:
 
     rows: int
     queued: bool
+
+
+ROWS: dict[str, type[object]] = {
+    "objects": ObjectRow,
+    "listings": Listing,
+    "verdicts": VerdictRow,
+    "findings": FindingRow,
+    "forwarded": ForwardedRow,
+}
+"""The record of each part of `Additions`; all but `listings` are the rows of the table of that name."""
+
+
+def count(additions: Additions) -> int:
+    """How many rows these are."""
+    return sum(len(getattr(additions, name)) for name in ROWS if name != "listings")

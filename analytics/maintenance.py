@@ -37,9 +37,11 @@ _AGING = {
     "rejects_beyond": ("hour",),
 }
 
-_SUPERSEDED = """
-DELETE FROM positions WHERE (file, sequence) NOT IN (SELECT (file, max(sequence)) FROM positions GROUP BY file)
-"""
+_SUPERSEDED = (
+    "DELETE FROM positions WHERE (file, sequence) NOT IN (SELECT (file, max(sequence)) FROM positions GROUP BY file)",
+    "DELETE FROM forwarded WHERE (target, sequence) NOT IN "
+    "(SELECT (target, max(sequence)) FROM forwarded GROUP BY target)",
+)
 
 _OLD_SNAPSHOTS = f"""
 SELECT list(snapshot_id) FROM {_META}.ducklake_snapshot
@@ -70,7 +72,8 @@ def maintain(connection: duckdb.DuckDBPyConnection, store: Store, keep: timedelt
     now = datetime.now(UTC)
     if keep is not None:
         _retire(connection, now - keep)
-    connection.execute(_SUPERSEDED)
+    for statement in _SUPERSEDED:
+        connection.execute(statement)
     connection.execute("CALL ducklake_flush_inlined_data('denylog')")
     _expire(connection, now - SNAPSHOT_TIME)
     _merge(connection)

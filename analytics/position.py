@@ -10,6 +10,8 @@ from datetime import datetime
 
 import polars as pl
 
+from analytics.additions import ForwardedRow
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -74,9 +76,10 @@ class LossRow:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """All that one transaction holds; `packets` are frames with the columns of `parser.FIELDS`, then
-    `source_file` (String) and `source_offset` (Int64)."""
+    `source_file` (String) and `source_offset` (Int64); `forwarded` says how far targets are."""
 
     packets: tuple[pl.DataFrame, ...] = ()
     rejects: tuple[RejectRow, ...] = ()
     losses: tuple[LossRow, ...] = ()
     positions: tuple[Position, ...] = ()
+    forwarded: tuple[ForwardedRow, ...] = ()

@@ -1,4 +1,4 @@
-"""The positions that a store holds: of each file the newest row.
+"""The positions that a store holds, of what was read and of what was forwarded: the newest row of each.
 
 Rule: the newest row is that of the highest commit number, not of the latest time: clocks go back.
 """
@@ -12,9 +12,11 @@ from typing import Any
 import duckdb
 
 from analytics import schema
+from analytics.additions import ForwardedRow
 from analytics.position import Position
 
 _POSITION_FIELDS = tuple(field.name for field in fields(Position))
+_FORWARDED_FIELDS = tuple(field.name for field in fields(ForwardedRow))
 
 
 def read_positions(connection: duckdb.DuckDBPyConnection) -> list[Position]:
@@ -25,6 +27,16 @@ def read_positions(connection: duckdb.DuckDBPyConnection) -> list[Position]:
         QUALIFY row_number() OVER (PARTITION BY file ORDER BY sequence DESC) = 1 ORDER BY first, file"""
     ).fetchall()
     return [Position(**dict(zip(_POSITION_FIELDS, map(_in_utc, row[:-1]), strict=True))) for row in rows]
+
+
+def read_forwarded(connection: duckdb.DuckDBPyConnection) -> dict[str, ForwardedRow]:
+    """The newest row of each target that packets were forwarded to."""
+    rows = connection.execute(
+        f"SELECT {', '.join(_FORWARDED_FIELDS)} FROM forwarded "
+        "QUALIFY row_number() OVER (PARTITION BY target ORDER BY sequence DESC) = 1 ORDER BY target"
+    ).fetchall()
+    found = (ForwardedRow(**dict(zip(_FORWARDED_FIELDS, map(_in_utc, row), strict=True))) for row in rows)
+    return {row.target: row for row in found}
 
 
 def _in_utc(value: Any) -> Any:
