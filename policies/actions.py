@@ -29,6 +29,7 @@ class Exit(IntEnum):
     OK = 0
     FINDINGS = 1
     BAD_INPUT = 2
+    TRY_AGAIN = 3
 
 
 @dataclass(frozen=True, slots=True)

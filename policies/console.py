@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from policies.actions import Result
+    from policies.archive import Archive, Opener
     from policies.cluster_source import LiveCluster
 
-BAD_INPUT = 2
-TRY_AGAIN = 3
 NO_CLIENT = "a cluster needs the Kubernetes client: pip install 'denylog[cluster]'"
 
 Command = Callable[..., None]
 
 _FILES = "FILE|FOLDER|-..."
+MISSING = f"Missing argument '{_FILES}', or --cluster"
 _CLUSTER = click.option("--cluster", is_flag=True, help="Read the cluster of your kubeconfig, beside any FILES.")
 _WHICH = (
     click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]"),
@@ -32,6 +34,22 @@ _WHICH = (
         "--kubeconfig", metavar="FILE", help="[default: $KUBECONFIG, ~/.kube/config, or the account of this pod]"
     ),
 )
+
+
+def this_cluster(command: Command) -> Command:
+    """The same options where nothing but a cluster can be meant: the command is given `cluster`, a `LiveCluster`."""
+
+    @functools.wraps(command)
+    def run(*args: Any, context: str | None, kubeconfig: str | None, **given: Any) -> None:
+        given.pop("is_cluster")
+        command(*args, cluster=live_cluster(context, kubeconfig), **given)
+
+    flag = click.option(
+        "--cluster", "is_cluster", is_flag=True, help="The cluster of your kubeconfig; may be left out."
+    )
+    for option in (*reversed(_WHICH), flag):
+        run = option(run)
+    return run
 
 
 def cluster_options(command: Command) -> Command:
@@ -59,17 +77,20 @@ def live_cluster(context: str | None, kubeconfig: str | None) -> LiveCluster:
     return LiveCluster(context, kubeconfig)
 
 
-def sources(*, pods: bool, metavar: str = f"[{_FILES}]") -> Callable[[Command], Command]:
+def sources(*, pods: bool, metavar: str = f"[{_FILES}]", needed: bool = True) -> Callable[[Command], Command]:
     """Files, folders, standard input and `--cluster`: the command is given `sources`, as `policies.load` takes them.
 
-    `pods`: whether it asks about single pods and services, of which a cluster has thousands.
+    `pods`: whether it asks about single pods and services, of which a cluster has thousands. Not `needed`: the command
+    itself says when there have to be some.
     """
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def run(*args: Any, sources: tuple[str, ...], cluster: LiveCluster | None, **given: Any) -> None:
-            if not sources and not cluster:
-                raise click.UsageError(f"Missing argument '{_FILES}', or --cluster")
+            if needed and not sources and not cluster:
+                raise click.UsageError(MISSING)
+            if sources.count("-") > 1:
+                raise click.UsageError("standard input ('-') can be read only once; name a file for one of them")
             live = (replace(cluster, pods=pods),) if cluster else ()
             command(*args, sources=(*sources, *live), **given)
 
@@ -80,6 +101,7 @@ def sources(*, pods: bool, metavar: str = f"[{_FILES}]") -> Callable[[Command], 
 
 SOURCES = sources(pods=True)
 POLICY_SOURCES = sources(pods=False)
+MAYBE_SOURCES = sources(pods=True, needed=False)
 
 
 def output(*choices: str, default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -88,15 +110,34 @@ def output(*choices: str, default: str) -> Callable[[Callable[..., None]], Calla
     return click.option("-o", "--output", type=kind, default=default, show_default=True, help="Form of the output.")
 
 
-def finish(run: Callable[[], Result]) -> None:
+def opened(
+    store: str | None, chosen: Mapping[str, Any], *, asked: bool = False
+) -> AbstractContextManager[Archive] | None:
+    """The store, where it was named (`--store`, DENYLOG_STORE), or a filter chooses packets, or it is `asked` for.
+
+    `--store` and the filters are given to the command by whoever puts an `Opener` into click's context; a usage error
+    where it is asked for and nobody did.
+    """
+    context = click.get_current_context()
+    named = context.get_parameter_source("store") in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    if not (asked or named or any(chosen.values())):
+        return None
+    if context.obj is None or store is None:
+        raise click.UsageError("there is no store here to take packets from")
+    opener: Opener = context.obj
+    return opener(store, chosen)
+
+
+def finish(run: Callable[[], Result]) -> NoReturn:
     """Run, print and exit; input that cannot be used is one sentence a problem on standard error and exit code 2."""
+    from policies.actions import Exit
     from policies.errors import ClusterError, PolicyError
 
     try:
         result = run()
     except PolicyError as error:
         click.echo(str(error), err=True)
-        sys.exit(TRY_AGAIN if isinstance(error, ClusterError) and error.retryable else BAD_INPUT)
+        sys.exit(Exit.TRY_AGAIN if isinstance(error, ClusterError) and error.retryable else Exit.BAD_INPUT)
     for note in result.notes:
         click.echo(note, err=True)
     click.echo(result.text, nl=False)

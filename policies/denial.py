@@ -36,11 +36,12 @@ def ruled(packet: Packet, past: Past) -> Ruling | Open:
         return logged
     verdict = logged.judged()
     if verdict.allowed:
-        return Open(Cause.ALLOWED, _disagreement(verdict), logged.span)
+        return Open(Cause.ALLOWED, disagreement(verdict), logged.span)
     return Ruling(tuple(map(str, verdict.denied_by)), verdict.why, logged.span, verdict, logged.notes)
 
 
-def _disagreement(verdict: Verdict) -> str:
+def disagreement(verdict: Verdict) -> str:
+    """Why the policies let a packet go on that was logged."""
     loggers = ", ".join(sorted({str(policy) for policy in verdict.logs}))
     return verdict.why + (f"; it is logged, not denied, by {loggers}" if loggers else "")
 
@@ -99,7 +100,7 @@ def explain_denial(packet: Packet, objects: Iterable[Mapping[str, object]], *, p
         tuple(_selecting(verdict)), walk=as_text(verdict), notes=notes,
     )  # fmt: skip
     if verdict.allowed:
-        return replace(told, why=_disagreement(verdict))
+        return replace(told, why=disagreement(verdict))
     return _proposed(told, logged, past, packet) if propose else told
 
 

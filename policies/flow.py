@@ -150,9 +150,17 @@ class Directory:
         own = party.identities[:1] if party.endpoint else ()
         return replace(party, address=address, identities=(*own, *self._set_labels(address)))
 
-    def host(self, host: HostEndpoint) -> Party:
-        """A host endpoint's party."""
-        address = host.addresses[0] if host.addresses else None
+    def again(self, party: Party) -> Party:
+        """A party of another inventory with the labels that this one gives it."""
+        if party.address is None or (party.endpoint and party.endpoint.host):
+            return party
+        if party.pod:
+            return self.seen(party.pod, party.address)
+        return replace(party, identities=tuple(self._set_labels(party.address)))
+
+    def host(self, host: HostEndpoint, seen: Address | None = None) -> Party:
+        """A host endpoint's party, in a packet that shows the address `seen`, or with its first."""
+        address = seen or (host.addresses[0] if host.addresses else None)
         endpoint = Endpoint(host.name, host.labels, True, host.node, host.profiles)
         known = (host.labels, *self._set_labels(address))
         return Party(f"host endpoint {host.name}", address, known, host.ports, endpoint=endpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from policies.actions import Exit, Result
 from policies.allow import Proposal, allow
@@ -44,7 +45,8 @@ def _with_policies(sources: Sequence[Source]) -> Inventory:
     return inventory
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, their columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -57,12 +59,12 @@ def _told(plan: Plan) -> tuple[str, ...]:
             f" and {len(made.sources) - 3} more" if made.sources[3:] else ""
         )
         rows.append((f"{where}{made.policy.name}", names, made.how))
-    table = _table(rows) if plan.made else ["no policy denies anything: no Log policy is needed"]
-    return (*table, *(f"note: {note}" for note in plan.notes), str(plan.proof))
+    lines = table(rows) if plan.made else ["no policy denies anything: no Log policy is needed"]
+    return (*lines, *(f"note: {note}" for note in plan.notes), str(plan.proof))
 
 
-_EBPF = (
-    "refused: the eBPF data plane writes Log actions to the trace pipe of the kernel, in another format and not to its "
+EBPF = (
+    "the eBPF data plane writes Log actions to the trace pipe of the kernel, in another format and not to its "
     "log; read them with 'bpftool prog tracelog', or use the iptables or nftables data plane"
 )
 
@@ -76,7 +78,7 @@ def _dataplane(sources: Iterable[Source]) -> str:
 def generate_sources(sources: Sequence[Source], output: str, options: Options, dataplane: str | None) -> Result:
     """Log policies with a table of what each is for; nothing but the reasons where they cannot be exact."""
     if (dataplane or _dataplane(sources)) == "ebpf":
-        return Result("", (_EBPF,), Exit.FINDINGS)
+        return Result("", (f"refused: {EBPF}",), Exit.FINDINGS)
     plan = generate(_with_policies(sources), options)
     if plan.refusals:
         return Result("", (*(f"refused: {reason}" for reason in plan.refusals), *plan.notes), Exit.FINDINGS)
@@ -122,7 +124,7 @@ def who_can_sources(sources: Sequence[Source], target: str, output: str) -> Resu
     if output == "json":
         names = ("verdict", "source", "destination", "why")
         return Result(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2) + "\n")
-    return Result("\n".join(_table([("VERDICT", "FROM", "TO", "WHY"), *rows])) + "\n")
+    return Result("\n".join(table([("VERDICT", "FROM", "TO", "WHY"), *rows])) + "\n")
 
 
 def _flows_text(flows: str, sources: Sequence[Source]) -> str:
@@ -133,28 +135,48 @@ def _flows_text(flows: str, sources: Sequence[Source]) -> str:
 
 
 def _change_row(change: Change, beside: str) -> tuple[str, str, str]:
-    return (change.kind + beside, f"{change.after.flow}{_alike(change)}", change.after.why)
+    return (change.kind + beside, flow_text(change), change.after.why)
 
 
-def _alike(change: Change) -> str:
-    return f" (and {change.alike:,} alike)" if change.alike else ""
+def flow_text(change: Change) -> str:
+    """The flow of a change, and how many others it stands for."""
+    return f"{change.after.flow}" + (f" (and {change.alike:,} alike)" if change.alike else "")
 
 
-def what_if_sources(sources: Sequence[Source], current: Sequence[Source], flows: str, *, over: bool = False) -> Result:
+def what_if_sources(
+    sources: Sequence[Source], current: Sequence[Source], flows: str, output: str = "text", *, over: bool = False
+) -> Result:
     """What a changed set of policies would do to flows, and what else it opens or closes.
 
     The sources are all policies as they would be; with `over`, only those that would be applied over the current ones.
     """
     after, before = inventory_of(sources), inventory_of(current)
-    after = _applied(after, before) if over else after
-    merged = _pods_of_both(before, after)
+    after = applied(after, before) if over else after
+    merged = pods_of_both(before, after)
     given = read_flows(_flows_text(flows, (*sources, *current)), Directory(merged))
     changes, beside = what_if(given, before, merged)
+    if output == "json":
+        found = {"flows": [*map(change_data, changes)], "beside": [*map(change_data, beside)]}
+        return Result(json.dumps(found, indent=2) + "\n")
     rows = [_change_row(change, "") for change in changes] + sorted(_change_row(c, " beside") for c in beside)
-    return Result("\n".join(_table([("CHANGE", "FLOW", "WHY"), *rows])) + "\n")
+    return Result("\n".join(table([("CHANGE", "FLOW", "WHY"), *rows])) + "\n")
 
 
-def _applied(new: Inventory, old: Inventory) -> Inventory:
+def change_data(change: Change) -> dict[str, Any]:
+    """A change as plain data; `alike` counts the flows that it stands for besides its own."""
+    flow, verdict = change.after.flow, change.after
+    return {
+        "change": change.kind,
+        "source": flow.source.name,
+        "destination": flow.destination.name,
+        "service": flow.service,
+        "alike": change.alike,
+        "denied_by": [str(policy) for policy in verdict.denied_by],
+        "why": verdict.why,
+    }
+
+
+def applied(new: Inventory, old: Inventory) -> Inventory:
     """The new policies and tiers, and those of the old ones that none of them replaces."""
     replaced = {identity(policy) for policy in new.policies}
     kept = tuple(policy for policy in old.policies if identity(policy) not in replaced)
@@ -163,7 +185,7 @@ def _applied(new: Inventory, old: Inventory) -> Inventory:
     return replace(new, policies=(*kept, *new.policies), tiers=(*tiers, *new.tiers))
 
 
-def _pods_of_both(before: Inventory, after: Inventory) -> Inventory:
+def pods_of_both(before: Inventory, after: Inventory) -> Inventory:
     """The changed policies over every object that either side knows; a changed set need not repeat the pods."""
     kinds = ("pods", "host_endpoints", "network_sets", "namespaces", "service_accounts", "services", "tiers")
     both = {kind: tuple(dict.fromkeys((*getattr(after, kind), *getattr(before, kind)))) for kind in kinds}
@@ -172,10 +194,7 @@ def _pods_of_both(before: Inventory, after: Inventory) -> Inventory:
 
 def _proposal_notes(proposal: Proposal) -> list[str]:
     notes = [f"{change.kind}: {change.after.flow}" for change in proposal.changes]
-    notes += [
-        f"{change.kind} beside: {change.after.flow}{_alike(change)} (same labels as a chosen pod)"
-        for change in proposal.beside
-    ]
+    notes += [f"{change.kind} beside: {flow_text(change)} (same labels as a chosen pod)" for change in proposal.beside]
     return [*notes, *(f"refused: {refused}" for refused in proposal.refused)]
 
 
@@ -186,7 +205,11 @@ def allow_sources(
     inventory = inventory_of(sources)
     directory = Directory(inventory)
     given = [_flow(directory, *ends)] if ends else read_flows(_flows_text(flows, sources), directory)
-    proposal = allow(given, inventory, calico=calico)
+    return proposal_result(allow(given, inventory, calico=calico), output)
+
+
+def proposal_result(proposal: Proposal, output: str) -> Result:
+    """The objects of a proposal, and on standard error what it changes."""
     write = as_json if output == "json" else as_yaml
     text = write(proposal.objects) if proposal.objects else ""
     return Result(text, tuple(_proposal_notes(proposal)), Exit.FINDINGS if proposal.refused else Exit.OK)
@@ -196,7 +219,7 @@ def felix_patch(version: str | None, rate: str | None, cluster: Live | None = No
     """The FelixConfiguration patch for a release, or for the one that a cluster runs."""
     found = cluster.calico() if cluster else None
     if found and found.dataplane == "ebpf":
-        return Result("", (_EBPF,), Exit.FINDINGS)
+        return Result("", (f"refused: {EBPF}",), Exit.FINDINGS)
     advice = advise((found.version if found else version) or "", rate)
     told = (f"the cluster runs Calico {found.version} with {found.dataplane}",) if found else ()
     return Result(json.dumps(advice.patch) + "\n", (*told, *advice.notes))

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from policies.console import POLICY_SOURCES, SOURCES, cluster_options, finish, output, sources
+from policies.console import (
+    MAYBE_SOURCES,
+    MISSING,
+    POLICY_SOURCES,
+    SOURCES,
+    cluster_options,
+    finish,
+    opened,
+    output,
+    sources,
+)
 
 if TYPE_CHECKING:
     from policies.cluster_source import LiveCluster
@@ -19,10 +29,9 @@ if TYPE_CHECKING:
 
 _FLOWS = click.option(
     "--flows",
-    default="-",
-    show_default=True,
     metavar="FILE|-",
-    help="Flows as JSON lines: source_ip, destination_ip, protocol, destination_port; or from and to.",
+    help="Flows as JSON lines: source_ip, destination_ip, protocol, destination_port; or from and to.  "
+    "[default: the packets of --store that the filters choose, else -]",
 )
 
 
@@ -44,14 +53,29 @@ def _name(context: click.Context, parameter: click.Parameter, value: str | None)
     return value
 
 
+def generating(command: Command) -> Command:
+    """`--per-policy`, `--name` and `--order`: how Log policies are made."""
+    for option in (
+        click.option(
+            "--per-policy", is_flag=True, help="One Log policy for each policy, so that a line names its policy."
+        ),
+        click.option(
+            "--name",
+            callback=_name,
+            help="Name of the Log policy, or start of the names.  [default: log-denied-packets]",
+        ),
+        click.option(
+            "--order", default="3000", show_default=True, callback=_order, metavar="NUMBER|auto", help="Its order."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @POLICY_SOURCES
 @output("yaml", "json", default="yaml")
-@click.option("--per-policy", is_flag=True, help="One Log policy for each policy, so that a log line names its policy.")
-@click.option(
-    "--name", callback=_name, help="Name of the Log policy, or start of the names.  [default: log-denied-packets]"
-)
-@click.option("--order", default="3000", show_default=True, callback=_order, metavar="NUMBER|auto", help="Its order.")
+@generating
 @click.option(
     "--dataplane",
     type=click.Choice(["iptables", "nftables", "ebpf"]),
@@ -112,15 +136,28 @@ def verify(sources: tuple[Source, ...]) -> None:
 
 
 @click.command()
-@SOURCES
-@click.option("--from", "source", required=True, metavar="PODorIP", help="Who sends: namespace/pod, pod or address.")
-@click.option("--to", "target", required=True, metavar="PODorIP:PORT/PROTO", help="Where to; for ICMP POD/icmp.")
+@MAYBE_SOURCES
+@click.option("--from", "source", metavar="PODorIP", help="Who sends: namespace/pod, pod or address.")
+@click.option("--to", "target", metavar="PODorIP:PORT/PROTO", help="Where to; for ICMP POD/icmp.")
+@click.option("--packet", metavar="WHICH", help="A stored packet: 'last', or SOURCE_FILE:SOURCE_OFFSET.")
 @output("text", "json", "dot", default="text")
-def explain(sources: tuple[Source, ...], source: str, target: str, output: str) -> None:
+def explain(
+    sources: tuple[Source, ...],
+    source: str | None,
+    target: str | None,
+    packet: str | None,
+    output: str,
+    store: str | None = None,
+    **chosen: Any,
+) -> None:
     """Why a flow is allowed or denied: every tier, policy and rule that was looked at.
 
     Both ends are walked as Calico does, egress before ingress. For each rule that does not match, the first field that
     fails is named. The files have to hold the pods (and namespaces) that are named, besides the policies.
+
+    With --packet or filters a stored packet is explained (the newest that the filters choose), by the pods and policies
+    that the store has of its time, or by the policies of FILES. It is judged at the places that its node saw: egress of
+    the sender where it came in by a pod's interface, ingress of the receiver where it would have left by one.
 
     \b
     Example:
@@ -128,10 +165,20 @@ def explain(sources: tuple[Source, ...], source: str, target: str, output: str) 
       denylog policies explain --from web/client --to web/server:80/tcp cluster.yaml
       denylog policies explain --from web/client --to web/server:80/tcp --cluster
       denylog policies explain --from 192.0.2.7 --to '[2001:db8::1]:53/udp' cluster.yaml -o dot | dot -Tsvg > why.svg
+      denylog policies explain --packet last --to-port 5432
     """
     from policies.log_actions import explain_sources
+    from policies.stored import explain_packet
 
-    finish(lambda: explain_sources(sources, source, target, output))
+    if source is not None and target is not None and packet is None:
+        if not sources:
+            raise click.UsageError(MISSING)
+        finish(lambda: explain_sources(sources, source, target, output))
+    archive = opened(store, chosen, asked=packet is not None)
+    if archive is None or source is not None or target is not None:
+        raise click.UsageError("name a flow with --from and --to, or a stored packet with --packet")
+    with archive as held:
+        finish(lambda: explain_packet(sources, packet or "last", held, output))
 
 
 @click.command("who-can")
@@ -156,54 +203,88 @@ def who_can(target: str, sources: tuple[Source, ...], output: str) -> None:
 @SOURCES
 @click.option("--current", multiple=True, metavar="FILE", help="The policies as they are, with the pods.")
 @_FLOWS
-def what_if(sources: tuple[Source, ...], current: tuple[str, ...], flows: str) -> None:
+@output("text", "json", default="text")
+def what_if(
+    sources: tuple[Source, ...],
+    current: tuple[str, ...],
+    flows: str | None,
+    output: str,
+    store: str | None = None,
+    **chosen: Any,
+) -> None:
     """What a changed set of policies would do to flows that were denied.
 
     FILES are the policies as they would be, all of them. Says which flows they open, which stay denied and by what, and
     what else they open or close at the same ports between the pods that are known ("beside"). With --cluster the
-    policies as they are come from there, and FILES are only what would be applied over them.
+    policies as they are come from there, and FILES are only what would be applied over them; so also with --store,
+    whose denied packets are the flows (as many as the filters choose), unless --current or --cluster say what there is.
 
     \b
     Example:
+      denylog policies what-if new.yaml --since 1h
       denylog policies what-if new.yaml --current cluster.yaml --flows denied.jsonl
       denylog policies what-if change.yaml --cluster --flows denied.jsonl
     """
     from policies.log_actions import what_if_sources
+    from policies.stored import what_if_stored
 
     files = [source for source in sources if isinstance(source, str)]
     live = [source for source in sources if not isinstance(source, str)]
-    if not files or not (current or live):
+    archive = opened(store, chosen) if flows is None else None
+    if not files or not (current or live or archive):
         raise click.UsageError("name the changed policies, and the present ones with --current FILE or --cluster")
-    finish(lambda: what_if_sources(files, [*current, *live], flows, over=bool(live)))
+    if [*files, *current].count("-") > 1:
+        raise click.UsageError("standard input ('-') can be read only once; name a file for one of them")
+    if archive is None:
+        finish(lambda: what_if_sources(files, [*current, *live], flows or "-", output, over=bool(live)))
+    with archive as held:
+        finish(lambda: what_if_stored(files, [*current, *live], held, output, over=bool(live) or not current))
 
 
 @click.command()
-@SOURCES
+@MAYBE_SOURCES
 @click.option("--from", "source", metavar="PODorIP", help="Who sends, for a single flow.")
 @click.option("--to", "target", metavar="PODorIP:PORT/PROTO", help="Where to, for a single flow.")
 @_FLOWS
 @click.option("--calico", is_flag=True, help="Write Calico policies: they also allow ICMP and what a Deny rule drops.")
 @output("yaml", "json", default="yaml")
 def allow(
-    sources: tuple[Source, ...], source: str | None, target: str | None, flows: str, calico: bool, output: str
+    sources: tuple[Source, ...],
+    source: str | None,
+    target: str | None,
+    flows: str | None,
+    calico: bool,
+    output: str,
+    store: str | None = None,
+    **chosen: Any,
 ) -> None:
     """The smallest policy that would allow denied flows, checked before it is printed.
 
     Pods are named by their workload's labels, in their namespace; only what is no pod is named by address. Standard
     error lists what the policy changes: the flows, and flows of other pods that carry the same labels. A flow that
-    cannot be allowed this way is refused with the reason, and the exit code is 1.
+    cannot be allowed this way is refused with the reason, and the exit code is 1. With --store or filters the flows are
+    the denied packets that the filters choose, and pods and policies are those that the store knows, unless FILES hold
+    policies.
 
     \b
     Example:
+      denylog policies allow --since 1h --to-port 5432 > allow.yaml
       denylog policies allow --from web/client --to web/server:80/tcp cluster.yaml
       denylog policies allow --flows denied.jsonl cluster.yaml > allow.yaml
     """
     from policies.log_actions import allow_sources
+    from policies.stored import allow_stored
 
     if (source is None) != (target is None):
         raise click.UsageError("--from and --to go together")
     ends = (source, target) if source is not None and target is not None else None
-    finish(lambda: allow_sources(sources, ends, flows, calico=calico, output=output))
+    archive = opened(store, chosen) if ends is None and flows is None else None
+    if archive:
+        with archive as held:
+            finish(lambda: allow_stored(sources, held, calico=calico, output=output))
+    if not sources:
+        raise click.UsageError(MISSING)
+    finish(lambda: allow_sources(sources, ends, flows or "-", calico=calico, output=output))
 
 
 @click.command()

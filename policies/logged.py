@@ -8,7 +8,7 @@ it go on, whatever they say now. What cannot be placed is told with the reason, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
@@ -84,8 +84,8 @@ def placed(packet: Packet, past: Past) -> Logged | Open:
     for end in (source, destination):
         if end.interface and end.party.endpoint is None:
             return Open(Cause.UNKNOWN_POD, f"no pod known behind {end.interface} or at {end.party.address}", span)
-    flow = _flow(packet, source.party, destination.party, protocol)
-    places = tuple(_places(packet, source, destination, epoch))
+    flow = _flow(packet, protocol, source, destination, epoch)
+    places = tuple(_places(packet, flow, source, destination))
     if not places:
         where = packet.get("in_interface") or packet.get("out_interface")
         return Open(Cause.UNKNOWN_HOST, f"no host endpoint known for {where} of node {packet.get('node')}", span)
@@ -97,9 +97,19 @@ def _protocol(packet: Packet) -> int | None:
     return _BEYOND_CALICO.get(text, protocol_number(text))
 
 
-def _flow(packet: Packet, source: Party, destination: Party, protocol: int) -> Flow:
+def _flow(packet: Packet, protocol: int, source: _End, destination: _End, epoch: Epoch) -> Flow:
+    """The flow with the host endpoints around it: ends of it where the node itself sends or receives."""
     ports = (packet.get("destination_port"), packet.get("source_port")) if protocol in PORT_PROTOCOLS else (None, None)
-    return Flow(source, destination, protocol, *ports, packet.get("icmp_type"), packet.get("icmp_code"))
+    flow = Flow(source.party, destination.party, protocol, *ports, packet.get("icmp_type"), packet.get("icmp_code"))
+    entering = _host(packet, "in", source, destination, epoch)
+    leaving = _host(packet, "out", destination, source, epoch)
+    if _forwarded(packet):
+        return replace(flow, entering=entering, leaving=leaving)
+    return replace(flow, source=leaving or source.party, destination=entering or destination.party)
+
+
+def _forwarded(packet: Packet) -> bool:
+    return bool(packet.get("in_interface") and packet.get("out_interface"))
 
 
 _POD_SIDES = {"in": ("egress", None), "out": ("ingress", None)}
@@ -124,31 +134,29 @@ def _end(text: str, interface: str | None, past: Past, epoch: Epoch, time: datet
     return _End(party, interface, span & held, notes)
 
 
-def _places(packet: Packet, source: _End, destination: _End, epoch: Epoch) -> list[Visit]:
+def _places(packet: Packet, flow: Flow, source: _End, destination: _End) -> list[Visit]:
     """Egress of the sender where it is here, ingress of the receiver where it is here, and host endpoints around."""
-    entering, leaving = packet.get("in_interface"), packet.get("out_interface")
-    forwarded = bool(entering and leaving)
+    forwarded = _forwarded(packet)
+    entering, leaving = (flow.entering, flow.leaving) if forwarded else (flow.destination, flow.source)
     into = (Hook.FORWARD,) if forwarded else (Hook.UNTRACKED, Hook.PRE_DNAT, Hook.NORMAL)
     out_of = (Hook.FORWARD,) if forwarded else (Hook.UNTRACKED, Hook.NORMAL)
     return [
-        *_pod(source, Direction.EGRESS),
-        *_host(packet, None if source.interface else entering, destination, epoch, Direction.INGRESS, into),
-        *_host(packet, None if destination.interface else leaving, source, epoch, Direction.EGRESS, out_of),
-        *_pod(destination, Direction.INGRESS),
+        *_visits(source.party if source.interface else None, Direction.EGRESS, (Hook.NORMAL,), host=False),
+        *_visits(entering if packet.get("in_interface") else None, Direction.INGRESS, into, host=True),
+        *_visits(leaving if packet.get("out_interface") else None, Direction.EGRESS, out_of, host=True),
+        *_visits(destination.party if destination.interface else None, Direction.INGRESS, (Hook.NORMAL,), host=False),
     ]
 
 
-def _pod(end: _End, direction: Direction) -> list[Visit]:
-    endpoint = end.party.endpoint if end.interface else None
-    return [(endpoint, direction, Hook.NORMAL)] if endpoint else []
+def _visits(party: Party | None, direction: Direction, hooks: tuple[Hook, ...], *, host: bool) -> list[Visit]:
+    endpoint = party.endpoint if party else None
+    return [(endpoint, direction, hook) for hook in hooks] if endpoint and endpoint.host is host else []
 
 
-def _host(
-    packet: Packet, interface: str | None, own: _End, epoch: Epoch, direction: Direction, hooks: tuple[Hook, ...]
-) -> list[Visit]:
-    """The places of the host endpoint behind an interface that is no pod's; `own` is the end on this node, if any."""
+def _host(packet: Packet, side: str, end: _End, own: _End, epoch: Epoch) -> Party | None:
+    """The host endpoint of the interface on this side, where that is no pod's; `own` is the node's end, if any."""
+    interface: str | None = packet.get(f"{side}_interface")
     address: Address | None = own.party.address
-    if not interface or address is None:
-        return []
-    party = epoch.host(packet.get("node"), interface, address)
-    return [(party.endpoint, direction, hook) for hook in hooks] if party and party.endpoint else []
+    if end.interface or not interface or address is None:
+        return None
+    return epoch.host(packet.get("node"), interface, address)

@@ -55,7 +55,6 @@ class Epoch:
         self.span = span
         self.directory = Directory(self.inventory)
         self.ruleset = Ruleset.of(self.inventory)
-        self.by_source_port = any(map(asks_source_port, self.inventory.policies))
         self._parties: dict[tuple[Pod, Address], Party] = {}
         self._rules: dict[Endpoint, Ruleset] = {}
 
@@ -81,7 +80,7 @@ class Epoch:
             lambda each: not each.interface and address in each.addresses,
         )
         found: HostEndpoint | None = next((each for fits in wanted for each in own if fits(each)), None)
-        return self.directory.host(found) if found else None
+        return self.directory.host(found, address) if found else None
 
 
 def _same_node(name: str, logged: str | None) -> bool:
@@ -100,9 +99,14 @@ class _Claims:
         self._held.append((span, pod))
         self._cuts = []
 
-    def at(self, time: datetime) -> tuple[Pod | None, Span]:
+    def at(self, time: datetime, *, lasting: bool = False) -> tuple[Pod | None, Span]:
+        """Who held it; with `lasting` also whoever held it last: nobody else can ever have it."""
         self._cuts = self._cuts or sorted({cut for span, _ in self._held for cut in (span.since, span.until)})
-        holding = [(span.since, number) for number, (span, _) in enumerate(self._held) if time in span]
+        holding = [
+            (span.since, number)
+            for number, (span, _) in enumerate(self._held)
+            if time in span or (lasting and span.until <= time)
+        ]
         return (self._held[max(holding)[1]][1] if holding else None), _between(self._cuts, time)
 
 
@@ -118,14 +122,19 @@ def _between(cuts: list[datetime], time: datetime) -> Span:
 class Past:
     """Versions of objects to ask about any time; `problems` tell of those that cannot be read, which are left out."""
 
-    def __init__(self, versions: Iterable[Version]) -> None:
+    def __init__(self, versions: Iterable[Version], always: Inventory | None = None) -> None:
+        """`always` is what is taken to have held all the time, besides."""
         self.problems: list[Problem] = []
         self._interfaces: defaultdict[str, _Claims] = defaultdict(_Claims)
         self._addresses: defaultdict[Address, _Claims] = defaultdict(_Claims)
         self._others: list[tuple[Span, object]] = []
         self.pods: list[tuple[Span, Pod]] = []
         for version in versions:
-            self._add(version)
+            records, problems = built(found_as([version.written], "store"))
+            self.problems += problems
+            self._add(records, version.span)
+        if always:
+            self._add((each for name in always.__slots__ for each in getattr(always, name)), ALWAYS)
         self._cuts = sorted({cut for span, _ in self._others for cut in (span.since, span.until)})
         self._epochs: dict[Span, Epoch] = {}
 
@@ -137,10 +146,14 @@ class Past:
         return self._epochs[span]
 
     def behind(self, interface: str | None, time: datetime) -> tuple[Pod | None, Span]:
-        """The pod whose interface it was, and for how long that is the answer."""
+        """The pod whose interface it was, and for how long that is the answer.
+
+        The name of the interface is made of the pod's, so it tells the pod also after its end, when its last packets
+        are logged.
+        """
         digest = _DIGEST.search(interface or "")
         claims = self._interfaces.get(digest[0]) if digest else None
-        return claims.at(time) if claims else (None, ALWAYS)
+        return claims.at(time, lasting=True) if claims else (None, ALWAYS)
 
     def at(self, address: Address, time: datetime) -> tuple[Pod | None, Span]:
         """The pod that had the address, and for how long that is the answer."""
@@ -151,16 +164,24 @@ class Past:
         """Everything that held at a time, pods as well."""
         return inventory([each for span, each in (*self._others, *self.pods) if time in span])
 
-    def _add(self, version: Version) -> None:
-        records, problems = built(found_as([version.written], "store"))
-        self.problems += problems
+    def cuts(self, within: Span) -> list[datetime]:
+        """The moments in a time at which something changed."""
+        moments = {moment for span, _ in (*self._others, *self.pods) for moment in (span.since, span.until)}
+        return sorted(moment for moment in moments if moment in within)
+
+    @property
+    def by_source_port(self) -> bool:
+        """Whether a policy, at whatever time, asked for the port that packets come from."""
+        return any(asks_source_port(each) for _, each in self._others if isinstance(each, Policy))
+
+    def _add(self, records: Iterable[object], span: Span) -> None:
         for each in records:
             if isinstance(each, Pod):
-                self._add_pod(each, version.span)
+                self._add_pod(each, span)
             elif isinstance(each, Policy) and (problem := selector_problem(each)):
                 self.problems.append(problem)
             else:
-                self._others.append((version.span, each))
+                self._others.append((span, each))
 
     def _add_pod(self, pod: Pod, span: Span) -> None:
         self.pods.append((span, pod))
