@@ -23,6 +23,7 @@ from analytics.filters import FilterError
 from analytics.options import Exit
 from collector import commands as writing
 from collector import logs
+from collector.config_commands import configure
 from policies.commands import policies
 
 STDIN_BLOCK = 1024 * 1024
@@ -156,6 +157,7 @@ def completion(shell: str) -> None:
 
 for command in (*writing.COMMANDS, *asking.COMMANDS, policies):
     cli.add_command(command)
+configure(cli)
 
 
 def main() -> None:
