@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from policies import log_commands
+from policies import cluster_commands, log_commands
 from policies.console import POLICY_SOURCES, SOURCES, finish, output
 
 if TYPE_CHECKING:
@@ -39,12 +39,18 @@ def policies() -> None:
       kubectl apply -f log.yaml                            or: calicoctl apply -f log.yaml
 
     \b
+    The same against a live cluster (pip install 'denylog[cluster]'):
+      denylog policies diff                          what would change
+      denylog policies apply --ttl 24h               a dry run; --no-dry-run applies
+      denylog policies prune --no-dry-run            delete those that expired or are no longer needed
+
+    \b
     Understand a denied packet, and allow it:
       denylog policies explain --from web/client --to web/server:80/tcp cluster.yaml
       denylog policies who-can web/server:80 cluster.yaml
       denylog policies allow --from web/client --to web/server:80/tcp cluster.yaml
 
-    Exit codes: 0 ok, 1 findings, 2 bad usage or input.
+    Exit codes: 0 ok, 1 findings, 2 bad usage or input, 3 the cluster does not answer.
     """
 
 
@@ -153,5 +159,5 @@ def canonical(expression: str) -> None:
     finish(lambda: selector_canonical(expression))
 
 
-for _command in log_commands.COMMANDS:
+for _command in (*log_commands.COMMANDS, *cluster_commands.COMMANDS):
     policies.add_command(_command)

@@ -16,6 +16,7 @@ from policies.console import (
     MISSING,
     POLICY_SOURCES,
     SOURCES,
+    Command,
     cluster_options,
     finish,
     opened,
@@ -57,7 +58,7 @@ def generating(command: Command) -> Command:
     """`--per-policy`, `--name` and `--order`: how Log policies are made."""
     for option in (
         click.option(
-            "--per-policy", is_flag=True, help="One Log policy for each policy, so that a line names its policy."
+            "--order", default="3000", show_default=True, callback=_order, metavar="NUMBER|auto", help="Its order."
         ),
         click.option(
             "--name",
@@ -65,7 +66,7 @@ def generating(command: Command) -> Command:
             help="Name of the Log policy, or start of the names.  [default: log-denied-packets]",
         ),
         click.option(
-            "--order", default="3000", show_default=True, callback=_order, metavar="NUMBER|auto", help="Its order."
+            "--per-policy", is_flag=True, help="One Log policy for each policy, so that a line names its policy."
         ),
     ):
         command = option(command)
