@@ -21,6 +21,10 @@ import polars as pl
 
 from analytics.store import Store, StoreError
 
+# Where pyarrow is installed (Streamlit wants it) DuckDB reads Arrow streams through it, and it warns on standard error
+# of Polars' buffers, which begin at any byte. It may copy those instead.
+os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
+
 NAME = "denylog"
 WRITER_EXTENSIONS = ("sqlite_scanner", "ducklake")
 EXTENSIONS = (*WRITER_EXTENSIONS, "inet")

@@ -23,9 +23,11 @@ from pathlib import Path
 CATALOG = "catalog.sqlite"
 DATA = "data"
 LOCK = "writer.lock"
+# Deposits that wait for the process that holds the store.
+INBOX = "inbox"
 # Scratch space of a writer that runs out of its memory limit; emptied whenever a writer opens the store.
 SCRATCH = "scratch"
-_OURS = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal", DATA, LOCK, SCRATCH}
+_OURS = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal", DATA, LOCK, INBOX, SCRATCH}
 # Denied traffic tells who talks to whom: the owner writes, the group reads, others see nothing.
 _FOLDER_MODE = 0o750
 _FILE_MASK = 0o027
@@ -47,6 +49,10 @@ class StoreError(Exception):
         return f"{self.where}: {self.what}" + (f"; {self.do}" if self.do else "")
 
 
+class StoreHeldError(StoreError):
+    """Another process has the store open for writing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A store in a local folder."""
@@ -64,6 +70,10 @@ class Store:
     @property
     def lock(self) -> Path:
         return self.folder / LOCK
+
+    @property
+    def inbox(self) -> Path:
+        return self.folder / INBOX
 
     @property
     def scratch(self) -> Path:
@@ -146,7 +156,7 @@ class WriterLock:
             if time.monotonic() >= deadline:
                 holder = _holder(self._fd)
                 os.close(self._fd)
-                raise StoreError(
+                raise StoreHeldError(
                     store.folder,
                     f"is being written to by {holder}",
                     "stop that one, or name another store",

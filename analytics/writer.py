@@ -6,26 +6,33 @@ commit may be tried again.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import duckdb
 import polars as pl
 
-from analytics import engine, schema
+from analytics import engine, envelope, intake, schema
+from analytics.additions import ROWS, Additions, ForwardedRow
 from analytics.maintenance import maintain
 from analytics.position import Commit, Position
-from analytics.positions import read_positions
+from analytics.positions import read_forwarded, read_positions
 from analytics.rejects import RejectCap
 from analytics.store import WriterLock, prepare, private_files, resolve
 
+_LOG = logging.getLogger(__name__)
 # A reader's shell, a backup or a virus scanner may hold the catalog for a moment; a collector would rather wait than
 # fail, and still has to notice a stop signal within seconds.
 _RETRY_FOR_S = 15.0
 _RETRY_EVERY_S = 0.2
+# Positions, and how far was forwarded, are numbered in one row: a commit may hold only one of the two.
+_LAST = """SELECT max(sequence), max(stored_at) FROM (
+SELECT sequence, stored_at FROM positions UNION ALL SELECT sequence, stored_at FROM forwarded)"""
 # A log line of the kernel has at most about 1 KiB; forged ones are not worth more of the disk than this.
 LINE_LIMIT = 4096
 
@@ -69,9 +76,14 @@ class Writer:
         with private_files(), engine.translated(self._store):
             return read_positions(self._live())
 
+    def forwarded(self) -> dict[str, ForwardedRow]:
+        """How far packets were forwarded to each target."""
+        with private_files(), engine.translated(self._store):
+            return read_forwarded(self._live())
+
     def commit(self, commit: Commit) -> None:
         """Store everything in `commit`, or nothing; raises StoreError, `retryable` where trying again can help."""
-        stamp = max(datetime.now(UTC), self._stamp + timedelta(microseconds=1))
+        stamp = self._next_stamp()
         sequence = self._sequence + 1
         kept, beyond = self._cap.split(commit.rejects, stamp)
         frames = {
@@ -79,14 +91,44 @@ class Writer:
             "rejects": _table_frame("rejects", kept),
             "rejects_beyond": pl.DataFrame(beyond, schema=_own("rejects_beyond"), orient="row"),
             "losses": _table_frame("losses", commit.losses),
-            "positions": _table_frame("positions", commit.positions).with_columns(sequence=pl.lit(sequence, pl.Int64)),
+            "positions": _numbered(_table_frame("positions", commit.positions), sequence),
+            "forwarded": _numbered(_table_frame("forwarded", commit.forwarded), sequence),
         }
-        stored_at = pl.lit(stamp).cast(pl.Datetime("us", "UTC")).alias("stored_at")
-        rows = {name: frame.with_columns(stored_at) for name, frame in frames.items() if frame.height}
-        if rows:
-            self._persist(rows, sequence if commit.positions else None)
-        self._stamp, self._sequence = stamp, sequence
+        self._persist(frames, stamp, lambda: bool(commit.positions) and self._holds("positions", "sequence", sequence))
+        self._sequence = sequence
         self._cap.keep(kept, stamp)
+
+    def add(self, additions: Additions, name: str) -> int:
+        """Store what is new in `additions`, all or nothing, and how many rows that is; `name` is the deposit's own.
+
+        Raises StoreError, `retryable` where trying again (under the same name) can help.
+        """
+        with private_files(), engine.translated(self._store):
+            if self._holds("taken", "name", name):
+                return 0
+            objects = intake.fresh(self._live(), additions.objects, additions.listings)
+            rows = {table: getattr(additions, table) for table in ROWS if table != "listings"}
+            frames = {table: _table_frame(table, found) for table, found in {**rows, "objects": objects}.items()}
+            frames["forwarded"] = _numbered(frames["forwarded"], self._sequence + 1)
+        count = sum(frame.height for frame in frames.values())
+        frames["taken"] = pl.DataFrame({"name": [name]})
+        self._persist(frames, self._next_stamp(), lambda: self._holds("taken", "name", name))
+        self._sequence += 1
+        return count
+
+    def take_in(self) -> int:
+        """Store what waits in the inbox, each deposit once, and how many rows that is. Raises StoreError."""
+        return sum(self._taken_in(path) for path in envelope.waiting(self._store))
+
+    def _taken_in(self, path: Path) -> int:
+        try:
+            count = self.add(envelope.open_envelope(path), path.name)
+        except envelope.DamagedError as error:
+            _LOG.error("%s; it is kept as %s%s", error, path.name, envelope.DAMAGED)
+            envelope.set_aside(path)
+            return 0
+        path.unlink(missing_ok=True)
+        return count
 
     def maintain(self, keep: timedelta | None = None) -> None:
         """Merge small files, trim superseded positions, drop what nobody needs; with `keep`, also days older than it.
@@ -101,12 +143,23 @@ class Writer:
         with engine.translated(self._store):
             schema.migrate(connection, self._store.folder)
             self._cap = RejectCap.load(connection)
-            found = connection.execute("SELECT max(sequence), max(stored_at) FROM positions").fetchone()
+            found = connection.execute(_LAST).fetchone()
         sequence, stamp = found or (None, None)
         self._sequence = sequence or 0
         self._stamp = (stamp or self._stamp).astimezone(UTC)
 
-    def _persist(self, rows: dict[str, pl.DataFrame], sequence: int | None) -> None:
+    def _next_stamp(self) -> datetime:
+        return max(datetime.now(UTC), self._stamp + timedelta(microseconds=1))
+
+    def _persist(self, frames: Mapping[str, pl.DataFrame], stamp: datetime, landed: Callable[[], bool]) -> None:
+        """Store the frames in one transaction, `stored_at` being `stamp`; `landed` tells whether they are stored."""
+        stored_at = pl.lit(stamp).cast(pl.Datetime("us", "UTC")).alias("stored_at")
+        rows = {name: frame.with_columns(stored_at) for name, frame in frames.items() if frame.height}
+        if rows:
+            self._insist(rows, landed)
+        self._stamp = stamp
+
+    def _insist(self, rows: dict[str, pl.DataFrame], landed: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _RETRY_FOR_S
         while True:
             try:
@@ -114,7 +167,7 @@ class Writer:
                     self._transaction(rows)
                 return
             except duckdb.Error as error:
-                if self._landed(sequence):
+                if self._did(landed):
                     return
                 if not engine.transient(error) or time.monotonic() >= deadline:
                     raise engine.as_store_error(self._store, error) from error
@@ -152,13 +205,14 @@ class Writer:
             self._connection = engine.open_writer(self._store, self._limits)
         return self._connection
 
-    def _landed(self, sequence: int | None) -> bool:
-        """True where the commit that reported an error is in the store all the same."""
-        if sequence is None:
-            return False
+    def _holds(self, table: str, column: str, value: object) -> bool:
+        found = self._live().execute(f"SELECT count(*) FROM {table} WHERE {column} = ?", [value]).fetchone()
+        return found is not None and found[0] > 0
+
+    def _did(self, landed: Callable[[], bool]) -> bool:
+        """True where the transaction that reported an error is in the store all the same."""
         try:
-            found = self._live().execute("SELECT max(sequence) FROM positions WHERE sequence >= ?", [sequence])
-            return found.fetchone() == (sequence,)
+            return landed()
         except duckdb.Error:
             return False
 
@@ -178,14 +232,21 @@ def _own(table: str) -> dict[str, pl.DataType | type[pl.DataType]]:
     return {name: kind for name, kind in found.items() if name not in ("stored_at", "sequence")}
 
 
+def _numbered(frame: pl.DataFrame, sequence: int) -> pl.DataFrame:
+    return frame.with_columns(sequence=pl.lit(sequence, pl.Int64))
+
+
 def _table_frame(table: str, rows: Iterable[object]) -> pl.DataFrame:
     rows = list(rows)
-    columns = {name: [_storable(getattr(row, name)) for row in rows] for name in _own(table)}
+    columns = {name: [_storable(getattr(row, name), name) for row in rows] for name in _own(table)}
     return pl.DataFrame(columns, schema=_own(table))
 
 
-def _storable(value: object) -> object:
-    """Text in whole characters and of bounded length; everything else as it is."""
+def _storable(value: object, column: str) -> object:
+    """Text in whole characters, a line of bounded length; everything else as it is."""
+    if isinstance(value, tuple):
+        return [_storable(entry, column) for entry in value]
     if not isinstance(value, str):
         return value
-    return value[:LINE_LIMIT].encode("utf-8", "replace").decode("utf-8", "replace")
+    text = value[:LINE_LIMIT] if column == "line" else value
+    return text.encode("utf-8", "replace").decode("utf-8", "replace")
