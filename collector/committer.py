@@ -23,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _WAITING = 1  # batches that may wait: one is stored while the next one is read; memory holds no more
 _TICK_S = 0.25
+_LOOK_IN_S = 1.0  # how often the inbox of the store is looked into
 
 
 class Sink(Protocol):
@@ -33,6 +34,9 @@ class Sink(Protocol):
 
     def maintain(self, keep: timedelta | None = None) -> None:
         """Tidy up; raises StoreError."""
+
+    def take_in(self) -> int:
+        """Store what waits in the inbox; raises StoreError."""
 
 
 class Committer:
@@ -52,6 +56,7 @@ class Committer:
         self._watch = watch
         self._batches: queue.Queue[Sequence[Piece] | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
+        self._trouble = ""
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
@@ -94,16 +99,19 @@ class Committer:
             self._error = error
 
     def _work(self) -> None:
-        due = time.monotonic() + self.settings.maintain_s
+        due, look = time.monotonic() + self.settings.maintain_s, time.monotonic()
         while True:
             try:
-                pieces = self._batches.get(timeout=max(0.0, due - time.monotonic()))
+                pieces = self._batches.get(timeout=max(0.0, min(due, look) - time.monotonic()))
             except queue.Empty:
                 pieces = ()
-            if pieces is None:
-                return
             if pieces:
                 self._commit(pieces)
+            if pieces is None or time.monotonic() >= look:
+                self._take_in()
+                look = time.monotonic() + _LOOK_IN_S
+            if pieces is None:
+                return
             if time.monotonic() >= due:
                 self._maintain()
                 due = time.monotonic() + self.settings.maintain_s
@@ -129,6 +137,16 @@ class Committer:
             _LOG.warning("the store takes rows again")
         self._count(pieces)
         self._watch.committed(pieces, time.monotonic() - began)
+
+    def _take_in(self) -> None:
+        """Store what others left in the inbox; what cannot be stored now waits there, and is spoken of once."""
+        try:
+            self._store.take_in()
+            self._trouble = ""
+        except StoreError as error:
+            if str(error) != self._trouble:
+                _LOG.warning("what waits in the inbox is put off: %s", error)
+            self._trouble = str(error)
 
     def _maintain(self) -> None:
         began = time.monotonic()

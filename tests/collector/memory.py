@@ -27,6 +27,10 @@ class MemoryStore:
     def maintain(self, keep: timedelta | None = None) -> None:
         """Nothing to tidy up."""
 
+    def take_in(self) -> int:
+        """Nothing waits."""
+        return 0
+
     def positions(self) -> list[Position]:
         """The newest position of each file."""
         return list(self._positions.values())
