@@ -52,16 +52,17 @@ class Reader:
 
     `zone` is the time zone in which times without one are understood and days begin (IANA name). `files` are files
     and folders outside the store that SQL may read, an inventory for a join for instance; it may write to none.
+    `frugal` is for a reader that lives on a node for months: little memory, one thread.
     """
 
-    def __init__(self, store: str, *, zone: str = "UTC", files: Sequence[str] = ()) -> None:
+    def __init__(self, store: str, *, zone: str = "UTC", files: Sequence[str] = (), frugal: bool = False) -> None:
         """Open the store; raises StoreError where there is none, or none that this program can read."""
         self.store = resolve(store)
         self.zone = zone
         require(self.store)
         self._stack = ExitStack()
         try:
-            self._connection = self._open(files)
+            self._connection = self._open(files, engine.FOLLOW if frugal else engine.READ)
         except BaseException:
             self._stack.close()
             raise
@@ -108,8 +109,8 @@ class Reader:
         """The line that opens this store in any DuckDB shell with the ducklake and sqlite extensions."""
         return engine.attach_statement(self.store)
 
-    def _open(self, files: Sequence[str]) -> duckdb.DuckDBPyConnection:
-        connection = self._stack.enter_context(engine.reading(self.store, engine.READ))
+    def _open(self, files: Sequence[str], limits: engine.Limits) -> duckdb.DuckDBPyConnection:
+        connection = self._stack.enter_context(engine.reading(self.store, limits))
         with engine.translated(self.store):
             schema.check_version(self.store.folder, schema.version(connection))
             connection.execute("SET TimeZone = $zone", {"zone": self.zone})
