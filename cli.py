@@ -23,6 +23,7 @@ from analytics.filters import FilterError
 from analytics.options import Exit
 from collector import commands as writing
 from collector import logs
+from collector.attribution.commands import join
 from collector.config_commands import configure
 from policies.commands import policies
 
@@ -155,6 +156,7 @@ def completion(shell: str) -> None:
         click.echo(kind(cli, {}, "denylog", "_DENYLOG_COMPLETE").source())
 
 
+join(policies)
 for command in (*writing.COMMANDS, *asking.COMMANDS, policies):
     cli.add_command(command)
 configure(cli)

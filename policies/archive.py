@@ -21,9 +21,10 @@ class Archive(Protocol):
     now: datetime
     """The time at which it was opened: policies that are in force are those of now."""
 
-    def flows(self) -> Iterable[Packet]:
-        """The chosen packets, one row for each flow (interfaces, addresses, protocol, ports, ICMP type and code): its
-        newest packet, with `packets` for their number; the newest flow first."""
+    def flows(self, *, source_ports: bool) -> Iterable[Packet]:
+        """The chosen packets, one row for each flow: its newest packet, with `packets` for their number; the newest
+        flow first. A flow is direction, interfaces, addresses, protocol, destination port, ICMP type and code, and the
+        source port only where it is asked for."""
 
     def packet(self, which: str) -> Packet | None:
         """One of the chosen packets: `last`, or `FILE:OFFSET` as in `source_file` and `source_offset`; None where there

@@ -20,13 +20,12 @@ from policies.past import Past, Span, Version
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A packet that the policies of its time deny, by whom, why, and for how long a packet like it has this verdict."""
+    """Who denied a packet, why, at which side (`ingress`: at its destination), and for how long that is the answer."""
 
     denied_by: tuple[str, ...]
     why: str
+    direction: str
     span: Span
-    verdict: Verdict
-    notes: tuple[str, ...] = ()
 
 
 def ruled(packet: Packet, past: Past) -> Ruling | Open:
@@ -37,7 +36,8 @@ def ruled(packet: Packet, past: Past) -> Ruling | Open:
     verdict = logged.judged()
     if verdict.allowed:
         return Open(Cause.ALLOWED, disagreement(verdict), logged.span)
-    return Ruling(tuple(map(str, verdict.denied_by)), verdict.why, logged.span, verdict, logged.notes)
+    side = next(walk.direction for walk in verdict.walks if not walk.allowed)
+    return Ruling(tuple(map(str, verdict.denied_by)), verdict.why, side.value.lower(), logged.span)
 
 
 def disagreement(verdict: Verdict) -> str:

@@ -21,6 +21,7 @@ from policies.flow import Directory, Flow
 from policies.load import Source
 from policies.log_actions import applied, change_data, flow_text, inventory_of, pods_of_both, proposal_result, table
 from policies.logged import Open, Packet, placed
+from policies.match import asks_source_port
 from policies.model import Inventory, Place
 from policies.past import Past, Version
 from policies.reach import what_if
@@ -44,6 +45,12 @@ def _packets(number: int) -> str:
     return f"{number:,} packet{'' if number == 1 else 's'}"
 
 
+def _asked(archive: Archive, past: Past, *judges: Inventory) -> Asked:
+    """The flows that the filters choose; the first of those who will judge them gives their ends the labels."""
+    ports = past.by_source_port or any(asks_source_port(policy) for each in judges for policy in each.policies)
+    return asked(archive.flows(source_ports=ports), past, Directory(judges[0]))
+
+
 def asked(packets: Iterable[Packet], past: Past, directory: Directory) -> Asked:
     """The flows of packets, each once, with the labels that `directory` gives their ends."""
     found: dict[tuple[object, ...], Flow] = {}
@@ -55,7 +62,7 @@ def asked(packets: Iterable[Packet], past: Past, directory: Directory) -> Asked:
             unplaced[logged.cause.value] += packet["packets"]
             continue
         flow = logged.flow
-        key = (flow.source.name, flow.destination.name, flow.service, flow.icmp_code)
+        key = (flow.source.name, flow.destination.name, flow.service, flow.icmp_code, flow.source_port)
         counts[key] += packet["packets"]
         if key not in found:
             source, destination = directory.again(flow.source), directory.again(flow.destination)
@@ -132,7 +139,7 @@ def what_if_stored(
     changed, past = inventory_of(sources), Past(archive.versions())
     before = _merged(inventory_of(current), past.inventory(archive.now))
     merged = pods_of_both(before, applied(changed, before) if over else changed)
-    given = asked(archive.flows(), past, Directory(merged))
+    given = _asked(archive, past, merged, before)
     changes, beside = what_if(given.flows, before, merged)
     beside = sorted(beside, key=lambda change: (change.kind, str(change.after.flow)))
     notes = (*_problems(past), *given.notes())
@@ -153,6 +160,6 @@ def allow_stored(sources: Sequence[Source], archive: Archive, *, calico: bool, o
     """Policies that would allow the stored denied flows that were chosen, with the difference that they make."""
     past = Past(archive.versions())
     inventory = _merged(inventory_of(sources), past.inventory(archive.now))
-    given = asked(archive.flows(), past, Directory(inventory))
+    given = _asked(archive, past, inventory)
     result = proposal_result(allow(given.flows, inventory, calico=calico), output)
     return replace(result, notes=(*_problems(past), *given.notes(), *result.notes))

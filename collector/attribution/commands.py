@@ -1,0 +1,99 @@
+"""The commands of `denylog policies` that need a store, and the store's options on those that may use one.
+
+Rule: nothing heavy is imported before a command runs; `cli` calls `join` once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from analytics.options import Exit, filter_options, store_option
+from policies.console import output
+
+if TYPE_CHECKING:
+    from collector.attribution.attribute import Account
+    from policies.archive import Archive
+
+ASKING = ("explain", "what-if", "allow")
+"""Commands of policies that take packets from a store where one is named."""
+
+
+@click.command()
+@store_option
+@click.option("--again", is_flag=True, help="Judge also the packets that have a verdict.")
+@output("text", "json", default="text")
+@filter_options
+def attribute(store: str, again: bool, output: str, **filters: Any) -> None:
+    """Find out which policies denied the stored packets, and keep it in the store.
+
+    Each flow is judged by the pods and policies that the store has of its time ('denylog policies snapshot' and
+    'denylog inventory import' bring them there). A policy denies a packet when it selects the pod and no rule allows
+    it, or when a rule of it says Deny. Where Calico's log prefix names the policy, nothing is judged. Run it as often
+    as you like: only what is new is judged, and what changed since. Afterwards 'denylog top --by policy' knows.
+
+    Exit code 1: of some packets it cannot be said; standard error tells how many and why.
+
+    \b
+    Example:
+      denylog policies attribute --since 1d
+    """
+    from collector.attribution.attribute import attribute as run
+
+    account = run(store, filters, again=again)
+    click.echo(json.dumps(as_data(account), indent=2) if output == "json" else as_text(account))
+    for problem in account.problems:
+        click.echo(f"left out: {problem}", err=True)
+    raise SystemExit(Exit.FINDINGS if account.unattributed else Exit.OK)
+
+
+def as_text(account: Account) -> str:
+    """The account in lines: how many packets each way, and what is left."""
+    lines = [
+        f"{account.by_prefix:12,} packets attributed by the log prefix",
+        f"{account.by_engine:12,} packets attributed by evaluating the policies of their time",
+        f"{account.unattributed:12,} packets not attributed",
+    ]
+    for cause, left in account.left.items():
+        flows = f"{len(left.flows):,} flow{'' if len(left.flows) == 1 else 's'}"
+        lines += [f"{left.packets:12,}   {cause} ({flows})", f"{'':14} for instance {left.example}"]
+    wait = "; they wait for the process that holds the store, which takes them in within seconds" * account.queued
+    return "\n".join([*lines, f"{account.verdicts:12,} verdicts written{wait}"])
+
+
+def as_data(account: Account) -> dict[str, Any]:
+    """The account as plain data."""
+    left = [
+        {"cause": cause.value, "packets": each.packets, "flows": len(each.flows), "example": each.example}
+        for cause, each in account.left.items()
+    ]
+    return {
+        "packets": {"prefix": account.by_prefix, "engine": account.by_engine, "none": account.unattributed},
+        "not_attributed": left,
+        "verdicts": account.verdicts,
+        "queued": account.queued,
+        "left_out": list(account.problems),
+    }
+
+
+def opener(store: str, filters: Mapping[str, Any]) -> AbstractContextManager[Archive]:
+    """A `policies.archive.Opener`."""
+    from collector.attribution.archive import open_archive
+
+    return open_archive(store, filters)
+
+
+def join(policies: click.Group) -> None:
+    """Give the group of policies its commands with a store, and the commands that may use one their options."""
+    policies.context_settings["obj"] = opener
+    for name in ASKING:
+        filter_options(store_option(policies.commands[name]))
+    for command in COMMANDS:
+        policies.add_command(command)
+
+
+COMMANDS = (attribute,)
