@@ -22,9 +22,11 @@ from analytics import commands as asking
 from analytics.filters import FilterError
 from analytics.options import Exit
 from collector import commands as writing
+from collector import forward_commands as forwarding
 from collector import logs
 from collector.attribution.commands import join
 from collector.config_commands import configure
+from dashboards import commands as showing
 from policies.commands import policies
 
 STDIN_BLOCK = 1024 * 1024
@@ -157,7 +159,7 @@ def completion(shell: str) -> None:
 
 
 join(policies)
-for command in (*writing.COMMANDS, *asking.COMMANDS, policies):
+for command in (*writing.COMMANDS, *forwarding.COMMANDS, *asking.COMMANDS, *showing.COMMANDS, policies):
     cli.add_command(command)
 configure(cli)
 

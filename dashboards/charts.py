@@ -1,0 +1,161 @@
+"""Charts: packets over time, and rankings. Colours come from the theme, in the order of `theme.series`.
+
+Rule: pure, data in and a chart out. Each mark tells its figures when pointed at, and can be clicked (`PICK`). Labels
+are data, never code: no expression is made from what came out of a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import altair as alt
+
+PICK = "pick"
+_LABEL_PIXELS = 190
+_ROW_PIXELS = 26
+_TIMELINE_PIXELS = 230
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a ranking: what a click on it hands over, what stands beside it, its length, and a remark."""
+
+    key: str
+    label: str
+    packets: int
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Packets of one series in one stretch of time, which begins at `start`."""
+
+    start: datetime
+    series: str
+    packets: int
+
+
+def wall(moment: datetime) -> int:
+    """A time as the milliseconds of its own wall clock: Vega knows UTC and the browser's zone, and no other.
+
+    Where clocks are set back, two hours have the same place on the axis; what a bar tells when pointed at has both.
+    """
+    return int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+# Ticks at midnight name the day. A constant: nothing that was logged is part of it.
+_TICK = (
+    "utcFormat(datum.value, utchours(datum.value) + utcminutes(datum.value) + utcseconds(datum.value) == 0 "
+    "? '%a %d %b' : utcseconds(datum.value) == 0 ? '%H:%M' : '%H:%M:%S')"
+)
+
+
+def timeline(
+    slices: Sequence[Slice], seconds: int, domain: tuple[datetime, datetime], series: Sequence[str], title: str
+) -> alt.Chart:
+    """Stacked bars of packets over time; `domain` is what the axis covers, `series` the order of the colours."""
+    values, peak = _stacked(slices, seconds, series)
+    pick = alt.selection_point(name=PICK, fields=["start_iso", "end_iso"], on="click", empty=False)
+    edges = (wall(domain[0]), wall(domain[1]))
+    x = alt.X(
+        "start:Q",
+        title=None,
+        scale=alt.Scale(domain=list(edges), nice=False),
+        axis=alt.Axis(grid=False, labelOverlap=True, labelFlush=True, labelExpr=_TICK, values=ticks(*edges)),
+    )
+    y = alt.Y(
+        "below:Q",
+        title=None,
+        scale=alt.Scale(domain=[0, max(peak, 1)], nice=True),
+        axis=alt.Axis(format="~s" if peak >= 100_000 else ",d", tickCount=4, tickMinStep=1, domain=False, ticks=False),
+    )
+    colour = alt.Color(
+        "series:N",
+        title=None,
+        scale=alt.Scale(domain=list(series)),
+        legend=alt.Legend(orient="top", direction="horizontal", labelLimit=160, columns=4) if title else None,
+    )
+    tooltip = [
+        alt.Tooltip("when:N", title="From"),
+        alt.Tooltip("series:N", title=title or "What"),
+        alt.Tooltip("packets:Q", title="Denied packets", format=","),
+    ]
+    chart = alt.Chart(alt.InlineData(values=values)).mark_rect(x2Offset=-1, cursor="pointer").add_params(pick)
+    chart = chart.encode(x=x, x2="end", y=y, y2="above", color=colour, tooltip=tooltip)
+    sized: alt.Chart = chart.properties(height=_TIMELINE_PIXELS)
+    return sized
+
+
+# Seconds between two ticks of the time axis.
+_TICKS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
+_MOST_TICKS = 9
+
+
+def ticks(first: int, last: int) -> list[int]:
+    """Where a time axis of these wall-clock milliseconds has its ticks: at round times, nine at most."""
+    seconds = max((last - first) / 1000, 1)
+    days = 86_400 * -(-int(seconds) // (86_400 * _MOST_TICKS))
+    step = next((step for step in _TICKS if seconds / step < _MOST_TICKS), days) * 1000
+    return list(range(-(-first // step) * step, last + 1, step))
+
+
+def _stacked(slices: Sequence[Slice], seconds: int, series: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
+    """One rectangle for each slice, those of one time on top of each other, and the height of the highest pile."""
+    rank = {name: number for number, name in enumerate(series)}
+    piles: dict[datetime, int] = {}
+    values = []
+    for found in sorted(slices, key=lambda found: (found.start, rank[found.series])):
+        below = piles.get(found.start, 0)
+        piles[found.start] = below + found.packets
+        values.append({**_place(found, seconds), "below": below, "above": below + found.packets})
+    return values, max(piles.values(), default=0)
+
+
+def _place(found: Slice, seconds: int) -> dict[str, Any]:
+    end = (found.start.astimezone(UTC) + timedelta(seconds=seconds)).astimezone(found.start.tzinfo)
+    return {
+        "start": wall(found.start),
+        "end": wall(found.start) + seconds * 1000,
+        "start_iso": found.start.isoformat(),
+        "end_iso": end.isoformat(),
+        "when": found.start.strftime("%a %d %b %Y %H:%M:%S %Z"),
+        "series": found.series,
+        "packets": found.packets,
+    }
+
+
+def ranking(bars: Sequence[Bar], what: str) -> alt.LayerChart:
+    """Horizontal bars, longest first, each with its figure at its end; `what` names what they are."""
+    values: list[Mapping[str, object]] = [
+        {"key": bar.key, "label": bar.label, "packets": bar.packets, "remark": bar.remark} for bar in bars
+    ]
+    pick = alt.selection_point(name=PICK, fields=["key"], on="click", empty=False)
+    longest = max((bar.packets for bar in bars), default=0)
+    base = alt.Chart(alt.InlineData(values=values)).encode(
+        y=alt.Y(
+            "label:N",
+            title=None,
+            sort=None,
+            axis=alt.Axis(labelLimit=_LABEL_PIXELS, labelOverlap=False, domain=False, ticks=False, labelPadding=8),
+        ),
+        # Room at the right for the figure at the end of the longest bar.
+        x=alt.X(
+            "packets:Q",
+            title=None,
+            axis=None,
+            stack=None,
+            scale=alt.Scale(domain=[0, max(longest, 1) * 1.22], nice=False),
+        ),
+        tooltip=[
+            alt.Tooltip("label:N", title=what),
+            alt.Tooltip("packets:Q", title="Denied packets", format=","),
+            alt.Tooltip("remark:N", title="Of them"),
+        ],
+    )
+    marks = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.72}, cursor="pointer").add_params(pick)
+    figures = base.mark_text(align="left", dx=5, fontSize=12).encode(text=alt.Text("packets:Q", format=","))
+    chart: alt.LayerChart = (marks + figures).properties(height=alt.Step(_ROW_PIXELS))
+    return chart

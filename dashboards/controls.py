@@ -1,0 +1,231 @@
+"""The filters, the time and the refresh: widgets that show what the link says, and make a new link when changed.
+
+Rule: a widget's value is set from the view before it is drawn, so link and widgets cannot disagree. Values are shown by
+widgets that take no markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from zoneinfo import available_timezones
+
+import streamlit as st
+
+from analytics.filters import FilterError, Where, moment, where
+from analytics.queries import top
+from analytics.reader import Reader
+from dashboards import links
+from dashboards.links import PRESETS, REFRESH, View
+from dashboards.look import Look, go
+from dashboards.settings import current
+
+_HINTS = 40
+_CUSTOM = "custom"
+_REFRESH_NAMES = {"live": "Live", "5s": "5 s", "30s": "30 s", "off": "Off"}
+COMMON_ZONES = ("UTC", "Europe/London", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Tokyo")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One filter of the sidebar: its flag, its title, what to type, and the question that finds its values."""
+
+    flag: str
+    title: str
+    example: str = ""
+    grouping: str = ""
+    fixed: tuple[str, ...] = ()
+
+
+FIELDS = (
+    Field("direction", "Direction", fixed=("ingress", "egress", "host")),
+    Field("protocol", "Protocol", fixed=("tcp", "udp", "icmp", "icmpv6", "sctp")),
+    Field("to-port", "Destination port", "443 or 8000-8999", "port"),
+    Field("from-ip", "Source address", "10.0.0.7 or 10.1.0.0/16", "source"),
+    Field("to-ip", "Destination address", "10.0.0.7 or 10.1.0.0/16", "destination"),
+    Field("ip", "Either address", "10.0.0.7 or fd00::/8"),
+    Field("node", "Node", "worker-*", "node"),
+    Field("policy", "Logging policy", "shop/*", "policy"),
+)
+_GROUPING_COLUMN = {
+    "port": "destination_port",
+    "source": "source_ip",
+    "destination": "destination_ip",
+    "node": "node",
+    "policy": "policy_name",
+}
+
+
+def sidebar(seen: Look | None, view: View) -> None:
+    """All filters; the values that exist and how often are offered where there is a store to ask."""
+    with st.sidebar:
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown("**Filters**")
+            if view.filters:
+                st.button("Clear", type="tertiary", on_click=partial(go, replace(view, filters=())), key="clear")
+        for field in FIELDS:
+            _field(field, seen, view)
+        _zone(view)
+
+
+def _field(field: Field, seen: Look | None, view: View) -> None:
+    counts = _counts(field, seen) if seen else {}
+    chosen = list(view.values(field.flag))
+    options = list(dict.fromkeys([*chosen, *counts, *field.fixed]))
+    key = f"filter-{field.flag}"
+    st.session_state[key] = chosen
+    st.multiselect(
+        field.title,
+        options,
+        key=key,
+        format_func=partial(_with_count, counts),
+        accept_new_options=not field.fixed,
+        placeholder=field.example or "Any",
+        on_change=partial(_chosen, field.flag, view),
+    )
+
+
+def _with_count(counts: dict[str, int], value: str) -> str:
+    return f"{value}  ({counts[value]:,})" if value in counts else value
+
+
+def _counts(field: Field, seen: Look) -> dict[str, int]:
+    """The values that exist in the view's time, most frequent first, and the packets that have them."""
+    if not field.grouping:
+        return {}
+    whole = links.condition(replace(seen.view, filters=()), seen.span, seen.zone)
+    column = _GROUPING_COLUMN[field.grouping]
+
+    def ask(reader: Reader, _: Where) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for row in top(reader, field.grouping, whole, _HINTS).rows.dicts():
+            if row[column] is not None:
+                found[str(row[column])] = found.get(str(row[column]), 0) + row["packets"]
+        return found
+
+    return seen.desk.ask(
+        seen.moment.snapshot, seen.zone_name, ("hints", field.flag, str(seen.span)), partial(ask, _=whole)
+    )
+
+
+def _chosen(flag: str, view: View) -> None:
+    """A filter was changed; what cannot be used is said and not taken."""
+    values = [str(value).strip() for value in st.session_state[f"filter-{flag}"]]
+    usable = []
+    for value in values:
+        try:
+            where({flag: [value]}, now=datetime.now(UTC), zone=UTC)
+            usable.append(value)
+        except FilterError as error:
+            st.session_state["denylog-said"] = f"{value!r} cannot be used here: expected {error.expected}."
+    go(view.filtered(flag, usable))
+
+
+def _zone(view: View) -> None:
+    name = view.zone or current().zone
+    options = list(dict.fromkeys([name, current().zone, *COMMON_ZONES, *sorted(available_timezones())]))
+    st.session_state["zone"] = name
+    st.selectbox("Time zone", options, key="zone", on_change=lambda: go(_in_zone(view, st.session_state["zone"])))
+
+
+def _in_zone(view: View, zone: str) -> View:
+    return replace(view, zone="" if zone == current().zone else zone)
+
+
+def chips(view: View) -> None:
+    """The filters in force, each of which can be taken away."""
+    entries = {f"{flag}: {value}": (flag, value) for flag, values in view.filters for value in values}
+    if not entries:
+        return
+    st.session_state["chips"] = list(entries)
+    st.multiselect(
+        "Filters in force",
+        list(entries),
+        key="chips",
+        label_visibility="collapsed",
+        on_change=lambda: go(_without(view, entries, st.session_state["chips"])),
+    )
+
+
+def _without(view: View, entries: dict[str, tuple[str, str]], kept: Sequence[str]) -> View:
+    for label, (flag, value) in entries.items():
+        if label not in kept:
+            view = view.filtered(flag, [other for other in view.values(flag) if other != value])
+    return view
+
+
+def time_control(view: View, seen: Look | None) -> None:
+    """Presets, and from and until for any other time."""
+    preset = view.since if view.since in PRESETS and not view.until else _CUSTOM
+    st.session_state["time"] = preset
+    st.selectbox(
+        "Time",
+        [*PRESETS, _CUSTOM],
+        key="time",
+        format_func=lambda name: PRESETS.get(name, "Custom"),
+        label_visibility="collapsed",
+        on_change=lambda: _preset(view, seen),
+        width=190,
+    )
+
+
+def _preset(view: View, seen: Look | None) -> None:
+    chosen = st.session_state["time"]
+    if chosen != _CUSTOM:
+        go(view.during(chosen))
+    elif seen and seen.moment.newest:
+        since = seen.span.since or seen.moment.newest - links.NEWEST
+        until = seen.span.until or seen.moment.newest
+        go(view.during(_written(seen.local(since)), _written(seen.local(until))))
+
+
+def _written(time: datetime) -> str:
+    """A time in a link: whole seconds, with its offset, so that it means the same to everybody."""
+    return time.isoformat(timespec="seconds")
+
+
+def custom_times(view: View) -> None:
+    """From and until, in the words of the command line; only where a time of one's own was chosen."""
+    if view.since in PRESETS and not view.until:
+        return
+    with st.container(horizontal=True):
+        for name, title in (("since", "From"), ("until", "Until")):
+            st.session_state[f"custom-{name}"] = getattr(view, name)
+            st.text_input(
+                title,
+                key=f"custom-{name}",
+                placeholder="2026-11-20 09:00, or 90m ago as 90m",
+                on_change=partial(_custom, view, name),
+                width=260,
+            )
+
+
+def _custom(view: View, name: str) -> None:
+    text = st.session_state[f"custom-{name}"].strip()
+    try:
+        if text and text not in PRESETS:
+            moment(text, datetime.now(UTC), UTC)
+        go(replace(view, **{name: text}))
+    except (ValueError, OverflowError):
+        st.session_state["denylog-said"] = f"{text!r} is no time: write 2026-11-20 09:00, or 90m for so long ago."
+
+
+def refresh_control(view: View, default: str) -> float | None:
+    """How often the page looks again; returns the seconds between two looks, None for never."""
+    chosen = view.refresh or default
+    st.session_state["refresh"] = chosen
+    st.segmented_control(
+        "Refresh",
+        list(REFRESH),
+        key="refresh",
+        required=True,
+        format_func=lambda name: _REFRESH_NAMES[name],
+        label_visibility="collapsed",
+        on_change=lambda: go(replace(view, refresh=st.session_state["refresh"] or "off")),
+    )
+    return REFRESH[chosen] or None
+
+
+Pick = Callable[[str], None]

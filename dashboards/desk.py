@@ -1,0 +1,137 @@
+"""The pages' questions to the store: readers that stay open, and answers that are kept until the store changes.
+
+Rule: the same question about the same snapshot is asked once, whoever asks and however many ask at the same time. A
+question holds a reader only while it runs; nothing here writes or locks.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+from analytics.filters import Where
+from analytics.reader import Reader
+from analytics.store import require, resolve
+
+T = TypeVar("T")
+
+# Each is a DuckDB of its own with two threads; more of them only wait for the same processor.
+_READERS = 2
+_ANSWERS = 256
+# A clock that ran ahead must not make "the newest 24 hours" a day in which nothing happened.
+_FUTURE = timedelta(hours=1)
+_NEWEST = "SELECT max(time) FROM packets WHERE time <= $latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The store at one moment: its snapshot, the time of its newest packet, and whether it holds any."""
+
+    snapshot: int
+    newest: datetime | None
+
+
+class Desk:
+    """Readers and answers of one store, shared by all who look at it."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._places = threading.BoundedSemaphore(_READERS)
+        self._lock = threading.Lock()
+        self._idle: list[tuple[tuple[int, int], Reader]] = []
+        self._answers: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+
+    def snapshot(self, zone: str) -> int:
+        """The number of the store's newest snapshot; raises StoreError."""
+        with self.reader(zone) as reader:
+            found = reader.rows("SELECT id FROM ducklake_current_snapshot('denylog')").rows
+        return int(found[0][0])
+
+    def moment(self, zone: str, now: datetime) -> Moment:
+        """The store as it is now; raises StoreError."""
+        snapshot = self.snapshot(zone)
+        return self.ask(snapshot, zone, ("moment",), lambda reader: _moment(reader, snapshot, now))
+
+    def ask(self, snapshot: int, zone: str, key: Hashable, question: Callable[[Reader], T]) -> T:
+        """The answer to a question that `key` names fully beside snapshot and zone; raises what the question raises."""
+        place = (snapshot, zone, key)
+        with self._lock:
+            future = self._answers.get(place)
+            mine = future is None
+            if future is None:
+                future = self._answers[place] = Future()
+            self._answers.move_to_end(place)
+            while len(self._answers) > _ANSWERS:
+                self._answers.popitem(last=False)
+        if mine:
+            self._settle(place, future, zone, question)
+        answer: T = future.result()
+        return answer
+
+    def _settle(self, place: Hashable, future: Future[Any], zone: str, question: Callable[[Reader], Any]) -> None:
+        try:
+            with self.reader(zone) as reader:
+                future.set_result(question(reader))
+        except BaseException as error:
+            with self._lock:
+                self._answers.pop(place, None)
+            future.set_exception(error)
+
+    @contextmanager
+    def reader(self, zone: str) -> Iterator[Reader]:
+        """A reader of the store as it stands in its folder now; waits where all are busy. Raises StoreError."""
+        with self._places:
+            which = self._identity()
+            reader = self._take(which, zone) or Reader(self._store, zone=zone)
+            try:
+                yield reader
+            except BaseException:
+                # What failed may have left the reader unusable (a store that was moved away), and opening is cheap.
+                reader.close()
+                raise
+            with self._lock:
+                self._idle.append((which, reader))
+
+    def _take(self, which: tuple[int, int], zone: str) -> Reader | None:
+        """An idle reader of this store in this zone; others are closed, so that no more are open than may be used."""
+        with self._lock:
+            found = next((entry for entry in self._idle if entry[0] == which and entry[1].zone == zone), None)
+            entry = found or (self._idle[0] if len(self._idle) >= _READERS else None)
+            if entry:
+                self._idle.remove(entry)
+        if entry and not found:
+            entry[1].close()
+        return found[1] if found else None
+
+    def _identity(self) -> tuple[int, int]:
+        """What tells a store from another one put in its place."""
+        store = resolve(self._store)
+        require(store)
+        with suppress(OSError):
+            found = os.stat(store.catalog)
+            return found.st_dev, found.st_ino
+        return 0, 0
+
+
+def _moment(reader: Reader, snapshot: int, now: datetime) -> Moment:
+    newest = reader.rows(_NEWEST, {"latest": now + _FUTURE}).rows[0][0]
+    return Moment(snapshot, newest)
+
+
+def key_of(where: Where) -> Hashable:
+    """What tells one condition from another."""
+    return where.sql, tuple((name, str(value)) for name, value in sorted(where.parameters.items()))
+
+
+@cache
+def desk_of(store: str) -> Desk:
+    """The desk of a store; one for the whole process."""
+    return Desk(store)

@@ -1,0 +1,162 @@
+"""Parts that several pages have: packets over time, and rankings that a click filters by.
+
+Rule: a mark that is clicked leads somewhere, and does not stay marked afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import altair as alt
+import streamlit as st
+
+from analytics.queries import Answer, top
+from dashboards import charts, questions
+from dashboards.charts import PICK, Bar, Slice
+from dashboards.links import PRESETS, SPLITS, bar_seconds
+from dashboards.look import Look, go
+from dashboards.markup import heading, notice
+from dashboards.questions import Totals
+from dashboards.tables import Download
+
+_SHOWN = 8
+_SPLIT_NAMES = {"direction": "Direction", "protocol": "Protocol", "none": "Total"}
+# Each of these keeps its colour whatever else is there.
+_ORDER = {"direction": ("ingress", "egress", "host", "pod to pod"), "protocol": ("tcp", "udp", "icmp", "icmpv6")}
+_UNNAMED = {"direction": "pod to pod", "protocol": "none", "none": "denied packets"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A list of what is denied most: title, the grouping behind it, the flag that a click sets, the key's column."""
+
+    title: str
+    grouping: str
+    flag: str
+    column: str
+
+
+SOURCES = Ranking("Top sources", "source", "from-ip", "source_ip")
+DESTINATIONS = Ranking("Top destinations", "destination", "to-ip", "destination_ip")
+PORTS = Ranking("Top ports", "port", "to-port", "destination_port")
+NODES = Ranking("Top nodes", "node", "node", "node")
+
+
+def many(number: int, what: str) -> str:
+    """'1 node', '2,000 nodes'."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def clickable(chart: alt.Chart | alt.LayerChart, name: str, on_pick: Callable[[Mapping[str, Any]], None]) -> None:
+    """A chart whose marks lead somewhere; it gets a new name when one was clicked, so that none stays marked."""
+    key = f"{name}-{st.session_state.setdefault(f'{name}-turn', 0)}"
+
+    def picked() -> None:
+        points = st.session_state[key]["selection"][PICK]
+        if points:
+            st.session_state[f"{name}-turn"] += 1
+            on_pick(points[0])
+
+    st.altair_chart(chart, key=key, on_select=picked, selection_mode=PICK, width="stretch")
+
+
+def over_time(look: Look, total: Totals) -> Download:
+    """The timeline of a look's packets, and what to choose its colours by."""
+    split = look.view.place("split") or "direction"
+    seconds = _width(look, total)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        heading("Denied packets over time", f"one bar is {_length(seconds)}")
+        st.session_state["split"] = split
+        st.segmented_control(
+            "Colour by",
+            list(SPLITS),
+            key="split",
+            format_func=lambda name: _SPLIT_NAMES[name],
+            required=True,
+            label_visibility="collapsed",
+            on_change=lambda: go(look.view.at(split=st.session_state["split"] or "")),
+        )
+    rows = look.ask("by-time", partial(questions.by_time, seconds=seconds, split=split), seconds, split)
+    slices = [Slice(look.local(start), name or _UNNAMED[split], packets) for start, name, packets in rows.rows]
+    title = "" if split == "none" else _SPLIT_NAMES[split]
+    chart = charts.timeline(slices, seconds, _domain(look, total), _series(slices, split), title)
+    clickable(chart, "timeline", lambda point: go(look.view.during(point["start_iso"], point["end_iso"])))
+    return Download("timeline", lambda: rows)
+
+
+def _series(slices: list[Slice], split: str) -> list[str]:
+    """The names in the order of their colours; those that have a place of their own keep it while absent."""
+    there = {found.series for found in slices}
+    own = _ORDER.get(split, ())
+    last = max((place for place, name in enumerate(own) if name in there), default=-1)
+    return [*own[: last + 1], *sorted(there - set(own))]
+
+
+def _length(seconds: int) -> str:
+    for name, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % size == 0:
+            return many(seconds // size, name)
+    return many(seconds, "second")
+
+
+def _domain(look: Look, total: Totals) -> tuple[datetime, datetime]:
+    """What the time axis covers: the view's time, or where that is open the packets'."""
+    since = look.span.since or total.first or look.now
+    until = look.span.until or max(total.last or since, since + timedelta(seconds=1))
+    if look.view.since in PRESETS and look.view.since not in ("", "all") and not look.view.until:
+        until = look.now
+    return look.local(since), look.local(until)
+
+
+def _width(look: Look, total: Totals) -> int:
+    since, until = _domain(look, total)
+    return bar_seconds(until - since)
+
+
+def ranking(look: Look, entry: Ranking) -> Download:
+    """One list of what is denied most; a click filters by it."""
+    heading(entry.title)
+    found = _top(look, entry).rows
+    bars = [_bar(entry, row) for row in found.dicts() if row[entry.column] is not None]
+    if not bars:
+        notice("None of these packets has one.", kind="empty")
+    else:
+        chart = charts.ranking(bars, entry.grouping.capitalize())
+        clickable(chart, f"top-{entry.grouping}", lambda point: go(look.view.also(entry.flag, str(point["key"]))))
+    return Download(f"top-{entry.grouping}s", lambda: found)
+
+
+def _top(look: Look, entry: Ranking) -> Answer:
+    return look.ask("top", lambda reader, where: top(reader, entry.grouping, where, _SHOWN), entry.grouping)
+
+
+def _bar(entry: Ranking, row: Mapping[str, Any]) -> Bar:
+    label = str(row[entry.column])
+    if entry.grouping == "port":
+        label = f"{row['protocol']} {label}"
+    counted = [many(row[name], name.rstrip("s")) for name in ("sources", "destinations", "ports") if name in row]
+    return Bar(str(row[entry.column]), label, row["packets"], ", ".join(counted))
+
+
+PAIR_TITLES = {
+    "source_ip": "Source",
+    "destination_ip": "Destination",
+    "protocol": "Protocol",
+    "destination_port": "Port",
+    "packets": "Packets",
+    "first": "First",
+    "last": "Last",
+}
+
+
+def open_pair(look: Look, row: Mapping[str, Any]) -> None:
+    """Go to the packets of one source, destination and port."""
+    view = look.view
+    for flag, column in (("from-ip", "source_ip"), ("to-ip", "destination_ip"), ("to-port", "destination_port")):
+        if row[column] is not None:
+            view = view.also(flag, str(row[column]))
+    go(view, "packets")

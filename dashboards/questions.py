@@ -1,0 +1,100 @@
+"""The pages' own questions, beside those in `analytics.queries`: totals, what is new, and one address.
+
+Rule: SQL is constant; what it is about comes as `Where` and parameters. Counts are sums of `packet_count`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from analytics.filters import Where
+from analytics.reader import Reader, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of a view's packets: their number, the first and last time, and how many different ends there are."""
+
+    packets: int
+    sources: int
+    destinations: int
+    ports: int
+    nodes: int
+    first: datetime | None
+    last: datetime | None
+
+
+_TOTALS = """
+SELECT coalesce(sum(packet_count), 0)::BIGINT, count(DISTINCT source_ip), count(DISTINCT destination_ip),
+    count(DISTINCT (protocol, destination_port)) FILTER (destination_port IS NOT NULL), count(DISTINCT node),
+    min(time), max(time)
+FROM denied WHERE {where}
+"""
+
+
+def totals(reader: Reader, where: Where) -> Totals:
+    """The totals of the packets that `where` holds for."""
+    return Totals(*reader.rows(_TOTALS.format(where=where.sql), where.parameters).rows[0])
+
+
+_COUNT = "SELECT coalesce(sum(packet_count), 0)::BIGINT FROM denied WHERE {where}"
+
+
+def count(reader: Reader, where: Where) -> int:
+    """How many packets there are."""
+    return int(reader.rows(_COUNT.format(where=where.sql), where.parameters).rows[0][0])
+
+
+SERIES = {"direction": "direction", "protocol": "protocol", "none": "'denied packets'"}
+_BY_TIME = """
+SELECT time_bucket($width::INTERVAL, time, $zone) AS start, {series} AS series, sum(packet_count)::BIGINT AS packets
+FROM denied WHERE {where} AND time IS NOT NULL GROUP BY ALL ORDER BY ALL LIMIT 20000
+"""
+
+
+def by_time(reader: Reader, where: Where, seconds: int, split: str) -> Rows:
+    """Denied packets in each stretch of so many seconds, apart by what `split` (a key of SERIES) names."""
+    width = f"{seconds // 86_400} days" if seconds % 86_400 == 0 else f"{seconds} seconds"
+    sql = _BY_TIME.format(series=SERIES[split], where=where.sql)
+    return reader.rows(sql, {**where.parameters, "width": width, "zone": reader.zone})
+
+
+_NEW = """
+WITH recent AS (
+    SELECT source_ip, destination_ip, protocol, destination_port, sum(packet_count)::BIGINT AS packets,
+        min(time) AS first, max(time) AS last
+    FROM denied WHERE {where} AND time >= $edge GROUP BY ALL
+), earlier AS (
+    SELECT DISTINCT source_ip, destination_ip, protocol, destination_port
+    FROM denied WHERE time < $edge AND time >= $horizon
+        AND source_ip IN (SELECT source_ip FROM recent)
+)
+SELECT *, count(*) OVER () AS pairs FROM recent r WHERE NOT EXISTS (
+    FROM earlier e WHERE e.source_ip IS NOT DISTINCT FROM r.source_ip
+        AND e.destination_ip IS NOT DISTINCT FROM r.destination_ip
+        AND e.protocol IS NOT DISTINCT FROM r.protocol
+        AND e.destination_port IS NOT DISTINCT FROM r.destination_port
+) ORDER BY packets DESC, source_ip, destination_ip, protocol, destination_port LIMIT $wanted
+"""
+_HORIZON = timedelta(days=30)
+_HISTORY = "SELECT count(*) > 0 FROM (SELECT 1 FROM denied WHERE time < $edge AND time >= $horizon LIMIT 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Who was denied what for the first time: the first of them, and how many there are."""
+
+    rows: Rows
+    pairs: int
+
+
+def new_pairs(reader: Reader, where: Where, edge: datetime, limit: int) -> Fresh | None:
+    """Who was denied what since `edge` that was not denied in the thirty days before; None where nothing is known of
+    the time before."""
+    times = {"edge": edge, "horizon": edge - _HORIZON}
+    if not reader.rows(_HISTORY, times).rows[0][0]:
+        return None
+    found = reader.rows(_NEW.format(where=where.sql), {**where.parameters, **times, "wanted": limit})
+    shown = Rows(found.columns[:-1], found.types[:-1], [row[:-1] for row in found.rows])
+    return Fresh(shown, found.rows[0][-1] if found.rows else 0)
