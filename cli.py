@@ -19,7 +19,9 @@ from typing import Any, NoReturn
 import click
 
 from analytics import commands as asking
+from analytics import findings_commands as finding
 from analytics.filters import FilterError
+from analytics.findings_rules import RulesError
 from analytics.options import Exit
 from collector import commands as writing
 from collector import forward_commands as forwarding
@@ -77,7 +79,7 @@ def sentence(error: Exception) -> tuple[str, Exit]:
     match error:
         case StoreError():
             return str(error), Exit.TRY_AGAIN if error.retryable else Exit.USAGE
-        case FilterError() | QueryError() | CollectorError():
+        case FilterError() | RulesError() | QueryError() | CollectorError():
             return str(error), Exit.USAGE
         case OSError():
             return f"{error.filename or 'output'}: {error.strerror or error}", Exit.TRY_AGAIN
@@ -159,7 +161,8 @@ def completion(shell: str) -> None:
 
 
 join(policies)
-for command in (*writing.COMMANDS, *forwarding.COMMANDS, *asking.COMMANDS, *showing.COMMANDS, policies):
+COMMANDS = (*writing.COMMANDS, *forwarding.COMMANDS, *asking.COMMANDS, finding.findings, *showing.COMMANDS, policies)
+for command in COMMANDS:
     cli.add_command(command)
 configure(cli)
 

@@ -1,0 +1,265 @@
+"""What denied traffic amounts to: scans, sweeps, beacons, wrong policies, as findings that carry their evidence.
+
+Rule: a finding is derived from one query over the store; it says how to look at its packets, and where its counts are
+lower bounds because log lines are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from analytics.engine import quoted
+from analytics.filters import Where
+from analytics.findings_rules import RULE, SEVERITIES, Settings
+from analytics.findings_sql import query
+from analytics.reader import Reader
+
+SHOWN = 20
+"""A finding names at most so many ports, targets and addresses, beside their number."""
+_SETTINGS = Settings()
+_EVERYTHING = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a finding is about: `kind` is workload (NAMESPACE/NAME), address, interface or place (namespace or node)."""
+
+    kind: str
+    name: str
+    addresses: tuple[str, ...]
+    inside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding; `first` and `last` are the times of its packets, `attempts` counts a retried packet once.
+
+    `about` tells findings of one rule and subject apart; with them and `first` it makes the `id`. `measure` is the
+    interval in seconds of a beacon, and how many times higher than before a spike is. `lower_bound` says why the counts
+    are lower bounds, None where they are not. `evidence` is SQL for `denylog sql`.
+    """
+
+    id: str
+    rule: str
+    severity: str
+    title: str
+    subject: Subject
+    about: str
+    first: datetime
+    last: datetime
+    packets: int
+    attempts: int
+    targets: tuple[str, ...]
+    target_count: int
+    protocols: tuple[str, ...]
+    ports: tuple[int, ...]
+    port_count: int
+    nodes: tuple[str, ...]
+    measure: float | None
+    technique: str | None
+    lower_bound: str | None
+    evidence: str
+
+    def record(self) -> dict[str, Any]:
+        """The finding as a mapping of plain values and times."""
+        return asdict(self)
+
+
+def findings(
+    reader: Reader,
+    where: Where = _EVERYTHING,
+    settings: Settings = _SETTINGS,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Finding]:
+    """The findings in the packets that `where` names, by their first packet; raises StoreError or QueryError.
+
+    `since` and `until` choose by the time of a finding's packets. Give times here and not in `where`, which would hide
+    the earlier days that spikes and first-seen pairs are compared with.
+    """
+    asked = query(where, settings, since, until)
+    found = [_finding(row, settings) for row in reader.rows(asked.sql, asked.parameters).dicts()]
+    return list(_with_bounds(reader, found, settings))
+
+
+def at_least(found: Sequence[Finding], severity: str) -> list[Finding]:
+    """The findings of this severity and above."""
+    return [finding for finding in found if SEVERITIES.index(finding.severity) >= SEVERITIES.index(severity)]
+
+
+def _finding(row: Mapping[str, Any], settings: Settings) -> Finding:
+    rule, subject = RULE[row["rule"]], _subject(row)
+    technique = rule.techniques[0 if subject.inside else 1]
+    identity = "\n".join((rule.name, subject.name, row["identity"], row["first"].isoformat()))
+    targets = row["targets"] if rule.name != "horizontal_sweep" else row["target_ips"]
+    found = Finding(
+        id=hashlib.blake2b(identity.encode(), digest_size=8).hexdigest(),
+        rule=rule.name,
+        severity=settings.severities[rule.name],
+        title="",
+        subject=subject,
+        about=row["identity"],
+        **{name: row[name] for name in ("first", "last", "packets", "attempts", "measure")},
+        targets=tuple(targets[:SHOWN]),
+        target_count=len(targets),
+        protocols=tuple(row["protocols"]),
+        ports=tuple((row["ports"] or ())[:SHOWN]),
+        port_count=len(row["ports"] or ()),
+        nodes=tuple(node for node in row["nodes"] if node),
+        technique=None if technique == "-" else technique,
+        lower_bound=None,
+        evidence="",
+    )
+    return replace(found, title=_TITLES[rule.name].format_map(_words(found)), evidence=_evidence(found))
+
+
+def _subject(row: Mapping[str, Any]) -> Subject:
+    name, kind = row["subject"], "workload" if row["known"] else "address"
+    if row["rule"] == "spike":
+        kind = "place"
+    elif row["rule"] == "spoofed_source" and "/" not in name and name not in row["sources"]:
+        kind = "interface"
+    return Subject(kind, name, tuple(row["sources"][:SHOWN]), row["inside"])
+
+
+# One sentence for each rule; the names are those of `_words`.
+_TITLES = {
+    "vertical_scan": "{subject} tried {ports} of {targets} within {length}",
+    "horizontal_sweep": "{subject} tried {services} on {targets} within {length}",
+    "spoofed_source": "{subject} sent {packets} from {addresses}, which is not its own",
+    "beaconing": "{subject} calls {about} every {measure:.0f} s: {attempts} within {length}",
+    "misconfigured_client": "{subject} is denied {about} on {targets}: {attempts} within {length}",
+    "repeated_offender": "{subject} keeps trying {services} on {targets}: {attempts} within {length}",
+    "spike": "{attempts} denied at {subject} within {length}, {times} on earlier days",
+    "first_seen": "{subject} tried {targets} ({services}) for the first time",
+}
+
+
+def _words(found: Finding) -> dict[str, object]:
+    services = ", ".join(map(str, found.ports[:3])) + (" …" if found.port_count > 3 else "")
+    kind = "/".join(found.protocols)
+    highest = f"{found.measure:.0f} times the most" if found.measure else "none at this time of the day"
+    return {
+        "subject": found.subject.name,
+        "about": found.about,
+        "ports": counted(found.port_count, "port"),
+        "services": f"{kind} {services}".strip(),
+        "targets": found.targets[0] if found.target_count == 1 else counted(found.target_count, "target"),
+        "addresses": ", ".join(found.subject.addresses[:3]),
+        "packets": counted(found.packets, "packet"),
+        "attempts": counted(found.attempts, "attempt"),
+        "length": length(found.last - found.first),
+        "measure": found.measure or 0,
+        "times": highest,
+    }
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def length(span: timedelta) -> str:
+    """A length of time as people say it, rounded up to one unit."""
+    seconds = max(1, -int(-span.total_seconds() // 1))
+    size, unit = next(entry for entry in _UNITS if seconds >= entry[0])
+    return counted(-(-seconds // size), unit)
+
+
+# What shows a finding, from its packets: {who}, {span}, {ports} and {targets} are conditions.
+_EVIDENCE = {
+    "vertical_scan": "SELECT destination_ip, protocol, destination_port, min(time) AS first, "
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {span} GROUP BY ALL ORDER BY first",
+    "horizontal_sweep": "SELECT destination_ip, protocol, destination_port, min(time) AS first, "
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {span} GROUP BY ALL ORDER BY first",
+    "spoofed_source": "SELECT time, node, in_interface, source_pod, source_ip, destination_ip, destination_port "
+    "FROM denied WHERE attribution_conflict AND {who} AND {span} ORDER BY time",
+    "beaconing": "SELECT time, source_pod, source_ip, source_port, destination_ip, destination_port FROM denied "
+    "WHERE {who} AND {ports} AND {span} ORDER BY time",
+    "misconfigured_client": "SELECT time_bucket(INTERVAL 1 hour, time) AS hour, destination_ip, destination_workload, "
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {ports} AND {span} GROUP BY ALL ORDER BY ALL",
+    "repeated_offender": "SELECT time_bucket(INTERVAL 1 hour, time) AS hour, destination_ip, destination_port, "
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {span} GROUP BY ALL ORDER BY ALL",
+    "spike": "SELECT time_bucket(INTERVAL 15 minutes, time) AS quarter, count(DISTINCT source_ip) AS sources, "
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {days} GROUP BY ALL ORDER BY ALL",
+    "first_seen": "SELECT min(time) AS first, destination_ip, destination_workload, protocol, destination_port, "
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} GROUP BY ALL ORDER BY first DESC",
+}
+_PLACE = "coalesce(namespace, destination_namespace, source_namespace, node)"
+
+
+def _evidence(found: Finding) -> str:
+    namespace, _, name = found.subject.name.partition("/")
+    who = {
+        "workload": f"source_namespace = {quoted(namespace)} AND source_workload = {quoted(name)}",
+        "address": f"source_ip = {quoted(found.subject.name)}",
+        "interface": f"in_interface = {quoted(found.subject.name)}",
+        "place": f"{_PLACE} = {quoted(found.subject.name)}",
+    }[found.subject.kind]
+    first, last = (f"TIMESTAMPTZ {quoted(time.isoformat())}" for time in (found.first, found.last))
+    ports = [f"destination_port IN ({', '.join(map(str, found.ports))})" if found.ports else "true"]
+    ports += [f"protocol IN ({', '.join(map(quoted, found.protocols))})"]
+    if found.rule == "beaconing":
+        ports.append(f"destination_ip = {quoted(found.about.partition(' ')[0])}")
+    return _EVIDENCE[found.rule].format(
+        who=who,
+        span=f"time BETWEEN {first} AND {last}",
+        days=f"time BETWEEN {first} - INTERVAL 7 days AND {last}",
+        ports=" AND ".join(ports),
+    )
+
+
+# A report of lost lines stands beside the lines that were lost, or up to a minute later.
+_LOSSES = """
+SELECT number, source, sum(count)::BIGINT AS lines
+FROM (SELECT unnest($numbers) AS number, unnest($firsts) AS first, unnest($lasts) AS last, unnest($nodes) AS nodes)
+JOIN losses ON losses.time BETWEEN first - INTERVAL 1 minute AND last + INTERVAL 1 minute
+    AND (losses.node IS NULL OR list_contains(nodes, losses.node))
+GROUP BY number, source ORDER BY number, source
+"""
+# Felix limits each Log rule of a node; a node with so many lines in a unit of time may have reached it.
+_LIMITED = """
+WITH full_units AS (
+    SELECT node, date_trunc($unit, time) AS start FROM packets WHERE time BETWEEN $begin AND $end
+    GROUP BY ALL HAVING count(*) >= $limit
+)
+SELECT DISTINCT number
+FROM (SELECT unnest($numbers) AS number, unnest($firsts) AS first, unnest($lasts) AS last, unnest($nodes) AS nodes)
+JOIN full_units ON start BETWEEN date_trunc($unit, first) AND last AND list_contains(nodes, node)
+"""
+
+
+def _with_bounds(reader: Reader, found: Sequence[Finding], settings: Settings) -> Iterator[Finding]:
+    """The findings, with the reason where their counts are lower bounds."""
+    reasons: dict[int, list[str]] = {number: [] for number in range(len(found))}
+    if found:
+        spans: dict[str, object] = {
+            "numbers": list(reasons),
+            "firsts": [finding.first for finding in found],
+            "lasts": [finding.last for finding in found],
+            "nodes": [list(finding.nodes) for finding in found],
+        }
+        for number, source, lines in reader.rows(_LOSSES, spans).rows:
+            reasons[number].append(f"{source} left out {counted(lines, 'line') if lines else 'lines'}")
+        for number in _limited(reader, found, spans, settings):
+            reasons[number].append(f"Calico's logActionRateLimit of {settings.rate_limit} was reached")
+    for number, finding in enumerate(found):
+        yield replace(finding, lower_bound="; ".join(reasons[number]) or None)
+
+
+def _limited(
+    reader: Reader, found: Sequence[Finding], spans: Mapping[str, object], settings: Settings
+) -> Iterator[int]:
+    if settings.rate_limit:
+        limit, _, unit = settings.rate_limit.partition("/")
+        begin, end = min(finding.first for finding in found), max(finding.last for finding in found)
+        bounds = {"unit": unit, "limit": int(limit), "begin": begin - timedelta(days=1), "end": end}
+        yield from (number for (number,) in reader.rows(_LIMITED, {**spans, **bounds}).rows)
