@@ -1,10 +1,10 @@
 """A stand-in for kube-apiserver, over real HTTP on loopback.
 
-No kube-apiserver or etcd binary can be had where these tests must run (no package of the distribution or of Python ships
-one), so this plays the part of the API machinery that denylog leans on, as the Kubernetes API concepts and server-side
-apply pages describe it: discovery, lists in pages, watches with bookmarks and 410 Gone, managed fields, conflicts, dry
-runs, preconditions, 401, 403, 429, connections that break. lightkube and httpx2 in front of it are the real ones. What it
-does not do (admission, schemas, defaults beyond Calico's tier) is not what the tests are about.
+No kube-apiserver can be had where these tests must run (no package of Debian or Python ships one), so this plays the
+part of the API machinery that denylog leans on, as the Kubernetes pages on API concepts and server-side apply describe
+it: discovery, lists in pages, watches with bookmarks and 410 Gone, managed fields, conflicts, dry runs, preconditions,
+401, 403, 429, connections that break. lightkube and httpx2 in front of it are the real ones. What it does not do
+(admission, schemas, defaults beyond Calico's tier) is not what the tests are about.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import ssl
 import threading
 import time
 import uuid
@@ -35,6 +36,7 @@ TOKENS: Mapping[str, tuple[str, ...]] = {
     "reader": ("get", "list", "watch"),
     "editor": ("get", "list", "watch", "create", "patch", "delete"),
 }
+_TIERED = {(resource.api_version, resource.plural) for resource in WRITES}
 _VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -57,6 +59,7 @@ class ApiServer:
     `served`: API versions that exist. `forbidden`: (verb, plural) pairs that nobody may. `busy`: how many of the next
     requests are answered 429. `gone_as_status`: a version that is too old is told as HTTP 410 rather than as an event.
     `creates_by_apply`: False plays Calico 3.32.0's API server, where applying what does not exist is a 404.
+    `certificate`: files of a certificate and its key, to serve HTTPS. `requests`: method and path of all that came.
     """
 
     served: frozenset[str] = frozenset(resource.api_version for resource in READS)
@@ -65,6 +68,7 @@ class ApiServer:
     gone_as_status: bool = False
     creates_by_apply: bool = True
     bookmark_s: float = 0.2
+    certificate: tuple[Path, Path] | None = None
     requests: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -76,10 +80,18 @@ class ApiServer:
         handler = type("Handler", (_Handler,), {"api": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.certificate)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return self._http.server_address[1]
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -148,7 +160,7 @@ class ApiServer:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         before = old["metadata"] if old else {"uid": str(uuid.uuid4()), "creationTimestamp": now}
         metadata |= {key: before[key] for key in ("uid", "creationTimestamp")}
-        if resource in WRITES:  # what Calico's API server adds of itself
+        if (resource.api_version, resource.plural) in _TIERED:  # what Calico's API server adds of itself
             tier = new.setdefault("spec", {}).setdefault("tier", "default")
             metadata.setdefault("labels", {})["projectcalico.org/tier"] = tier
         metadata["managedFields"] = managed
@@ -213,23 +225,22 @@ class ApiServer:
             yield {"type": "ERROR", "object": gone.status}
             return
         generation, end = self.generation, time.monotonic() + float(query.get("timeoutSeconds") or 1800)
-        while (now := time.monotonic()) < end:
+        while time.monotonic() < end:
             with self.changed:
-                news = [entry for entry in self.history if entry[0] > version and entry[1] == resource]
-                if not news:
-                    self.changed.wait(min(self.bookmark_s, end - now))
-                revision = self.revision
+                if not self._since(resource, version) and generation == self.generation:
+                    self.changed.wait(self.bookmark_s)
                 if generation != self.generation:
                     raise ConnectionAbortedError
-                if not news:
-                    news = [entry for entry in self.history if entry[0] > version and entry[1] == resource]
-            for version, _, kind, found in news:
+                news, version = self._since(resource, version), self.revision
+            for _, _, kind, found in news:
                 yield {"type": kind, "object": found}
             if not news and query.get("allowWatchBookmarks") == "true":
-                version = revision
                 metadata = {"resourceVersion": str(version), "creationTimestamp": None}
                 head = {"kind": resource.kind, "apiVersion": resource.api_version}
                 yield {"type": "BOOKMARK", "object": {**head, "metadata": metadata}}
+
+    def _since(self, resource: Resource, version: int) -> list[tuple[int, Resource, str, Data]]:
+        return [entry for entry in self.history if entry[0] > version and entry[1] == resource]
 
     def create(self, resource: Resource, wanted: Data, query: Mapping[str, str]) -> Data:
         with self.changed:
@@ -247,8 +258,11 @@ class ApiServer:
             raise Refusal(400, "BadRequest", "metadata.managedFields must be nil")
         with self.changed:
             old = self.objects.get(resource, {}).get(key)
+            wanted_version = wanted["metadata"].get("resourceVersion")
             if old is None and not self.creates_by_apply:
                 raise Refusal(404, "NotFound", f'{resource} "{key[1]}" not found')
+            if wanted_version and wanted_version != (old or {"metadata": {}})["metadata"].get("resourceVersion"):
+                raise Refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest")
             entries = copy.deepcopy(old["metadata"]["managedFields"]) if old else []
             mine = _leaves(wanted)
             others = [e for e in entries if (e["manager"], e["operation"]) != (manager, "Apply")]
@@ -374,6 +388,8 @@ def resource_of(found: Data) -> Resource:
 class _Handler(BaseHTTPRequestHandler):
     api: ApiServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 65536
 
     def log_message(self, *args: object) -> None:
         """Tests are quiet."""
@@ -391,7 +407,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, BrokenPipeError):
             self.close_connection = True
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
     def _route(self, body: Data) -> None:
         parts = urlsplit(self.path)
