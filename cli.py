@@ -22,6 +22,7 @@ from analytics import commands as asking
 from analytics import findings_commands as finding
 from analytics.filters import FilterError
 from analytics.findings_rules import RulesError
+from analytics.inventory_commands import inventory
 from analytics.options import Exit
 from collector import commands as writing
 from collector import forward_commands as forwarding
@@ -161,7 +162,15 @@ def completion(shell: str) -> None:
 
 
 join(policies)
-COMMANDS = (*writing.COMMANDS, *forwarding.COMMANDS, *asking.COMMANDS, finding.findings, *showing.COMMANDS, policies)
+COMMANDS = (
+    *writing.COMMANDS,
+    *forwarding.COMMANDS,
+    *asking.COMMANDS,
+    finding.findings,
+    *showing.COMMANDS,
+    inventory,
+    policies,
+)
 for command in COMMANDS:
     cli.add_command(command)
 configure(cli)

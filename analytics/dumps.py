@@ -18,7 +18,7 @@ from analytics.store import StoreError
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_LOADER):
+class _Loader(_LOADER):  # type: ignore[misc]
     """YAML as Kubernetes reads it: a time is text."""
 
 
@@ -44,14 +44,14 @@ def read(source: str) -> list[Mapping[str, Any]]:
 def documents(text: str, name: str) -> list[Mapping[str, Any]]:
     """The documents of a text; `name` is for the error: StoreError where one is neither JSON nor YAML, or no object."""
     try:
-        found = list(_json(text) if text.lstrip().startswith("{") else yaml.load_all(text, _Loader))
+        found = list(_json(text) if text.lstrip().startswith(("{", "[")) else yaml.load_all(text, _Loader))
     except json.JSONDecodeError as error:
         raise StoreError(f"{name}:{error.lineno}", f"not JSON: {error.msg}") from error
     except yaml.YAMLError as error:
         raise StoreError(name, f"neither JSON nor YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise StoreError(name, "is nested too deep") from None
-    kept = [document for document in found if document is not None]
+    kept = [each for document in found for each in (document if isinstance(document, list) else [document]) if each]
     for document in kept:
         if not (isinstance(document, Mapping) and document.get("kind") and document.get("apiVersion")):
             raise StoreError(name, "holds no Kubernetes object", "make it with `kubectl get pods,nodes -A -o json`")

@@ -7,6 +7,7 @@ changed since it was made holds from the newest time that it names, else from wh
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,7 +31,7 @@ from analytics.kinds import (
 )
 
 if TYPE_CHECKING:
-    from analytics.reader import Reader
+    from analytics.reader import Reader, Rows
 
 # A copy of the object in one of its own annotations.
 _SAID_BY_KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
@@ -202,6 +203,21 @@ def objects_at(reader: Reader, time: datetime, kinds: Collection[str] = ()) -> l
     rows = reader.rows(_AT.format(wanted=wanted), parameters).rows
     return [json.loads(body) for (body,) in rows]
 
+
+def holders(reader: Reader, address: str) -> Rows:
+    """Who held an address, from when until when, in the order of time; for the networks that it is in, these.
+
+    Raises ValueError for what is no address, and StoreError.
+    """
+    text = str(ipaddress.ip_address(address.strip()))
+    return reader.rows(_HOLDERS, {"address": text})
+
+
+_HOLDERS = """
+SELECT address, class, namespace, name, workload_kind, workload, node, service, interface, valid_from,
+    CASE WHEN valid_until < 'infinity' THEN valid_until END AS valid_until
+FROM address_intervals WHERE address = $address ORDER BY valid_from
+"""
 
 _AT = """
 SELECT body FROM object_intervals
