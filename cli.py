@@ -25,6 +25,7 @@ from analytics.findings_rules import RulesError
 from analytics.inventory_commands import inventory
 from analytics.options import Exit
 from collector import commands as writing
+from collector import doctor_commands as diagnosing
 from collector import forward_commands as forwarding
 from collector import logs
 from collector.attribution.commands import join
@@ -165,6 +166,7 @@ join(policies)
 COMMANDS = (
     *writing.COMMANDS,
     *forwarding.COMMANDS,
+    *diagnosing.COMMANDS,
     *asking.COMMANDS,
     finding.findings,
     *showing.COMMANDS,
