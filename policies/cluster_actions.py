@@ -96,7 +96,7 @@ def _there(cluster: Cluster, labels: str = "") -> list[Data]:
     served = cluster.served(WRITES)
     if not served:
         raise ClusterError(f"cluster {cluster.name}", f"serves no {WRITES[0].api_version}", _NO_API)
-    return [each for resource in served for each in cluster.list(resource, labels).objects]
+    return [each for resource in served for each in cluster.list(resource, labels)]
 
 
 # -- apply -----------------------------------------------------------------------------------------------------------

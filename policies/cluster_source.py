@@ -5,7 +5,7 @@ Rule: it is only read. An object is named in messages by the cluster and its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +40,9 @@ class LiveCluster:
         """Policies and what they select, each with a name for messages. Raises ClusterError."""
         with self.connect() as cluster:
             for resource in cluster.served(filter(self._counts, READS)):
-                for found in cluster.list(resource).objects:
-                    if not found["metadata"]["name"].startswith(_IMPORTED):
-                        yield _named(cluster, resource, found), found
+                for found in cluster.list(resource):
+                    if not is_imported(found):
+                        yield _named(cluster, resource, found), _bare(found)
 
     def calico(self) -> Calico:
         """As ClusterInformation and FelixConfiguration have it. Raises ClusterError."""
@@ -56,6 +56,16 @@ class LiveCluster:
 
     def __str__(self) -> str:
         return f"cluster {self.context}" if self.context else "the cluster"
+
+
+def is_imported(found: Mapping[str, Any]) -> bool:
+    """Whether it is a Kubernetes policy that Calico's API server shows a second time, as one of Calico's."""
+    return str(found["metadata"]["name"]).startswith(_IMPORTED)
+
+
+def _bare(found: dict[str, Any]) -> dict[str, Any]:
+    """As `kubectl get` prints it: without the bookkeeping of who set which field."""
+    return found | {"metadata": {key: value for key, value in found["metadata"].items() if key != "managedFields"}}
 
 
 def _named(cluster: Cluster, resource: Resource, found: dict[str, Any]) -> str:

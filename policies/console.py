@@ -36,6 +36,13 @@ _WHICH = (
 )
 
 
+def which_cluster(command: Command) -> Command:
+    """`--context` and `--kubeconfig`."""
+    for option in reversed(_WHICH):
+        command = option(command)
+    return command
+
+
 def this_cluster(command: Command) -> Command:
     """The same options where nothing but a cluster can be meant: the command is given `cluster`, a `LiveCluster`."""
 
@@ -47,9 +54,7 @@ def this_cluster(command: Command) -> Command:
     flag = click.option(
         "--cluster", "is_cluster", is_flag=True, help="The cluster of your kubeconfig; may be left out."
     )
-    for option in (*reversed(_WHICH), flag):
-        run = option(run)
-    return run
+    return flag(which_cluster(run))
 
 
 def cluster_options(command: Command) -> Command:
@@ -61,9 +66,7 @@ def cluster_options(command: Command) -> Command:
             raise click.UsageError("--context and --kubeconfig go with --cluster")
         command(*args, cluster=live_cluster(context, kubeconfig) if cluster else None, **given)
 
-    for option in (*reversed(_WHICH), _CLUSTER):
-        run = option(run)
-    return run
+    return _CLUSTER(which_cluster(run))
 
 
 def live_cluster(context: str | None, kubeconfig: str | None) -> LiveCluster:

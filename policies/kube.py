@@ -43,13 +43,15 @@ PAGE = 500
 ATTEMPTS = 5
 """How often a busy server (429, 503 with Retry-After) is asked."""
 LONGEST_PAUSE_S = 10.0
+GONE = 410
+"""The code of what has expired: a version to watch from, a page of a list."""
 MANAGER = "denylog"
 """The field manager of everything that is applied."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """All objects of a resource, and the version from which a watch goes on."""
+class Page:
+    """Some objects of a list, and the version of the whole list, from which a watch goes on."""
 
     objects: tuple[Data, ...]
     version: str
@@ -108,26 +110,27 @@ class Cluster:
         answer = self._send("GET", resource.base, f"the API group {resource.api_version}", absent=True)
         return frozenset(each["name"] for each in answer.get("resources") or ()) if answer else frozenset()
 
-    def list(self, resource: Resource, labels: str = "") -> Listing:
-        """All objects of the cluster, page by page; from the start again where a page has expired meanwhile."""
+    def list(self, resource: Resource, labels: str = "") -> tuple[Data, ...]:
+        """All objects of the cluster; from the start again where a page has expired meanwhile."""
         for limit in (PAGE, PAGE, None):
             try:
-                return self._pages(resource, labels, limit)
+                return tuple(each for page in self.pages(resource, labels, limit) for each in page.objects)
             except ClusterError as error:
-                if error.code != httpx2.codes.GONE or limit is None:
+                if error.code != GONE or limit is None:
                     raise
         raise AssertionError("the last turn returns or raises")
 
-    def _pages(self, resource: Resource, labels: str, limit: int | None) -> Listing:
-        found: list[Data] = []
+    def pages(self, resource: Resource, labels: str = "", limit: int | None = PAGE) -> Iterator[Page]:
+        """All objects of the cluster as they were at one moment. Code 410: a page has expired, begin again."""
         params = {"limit": limit, "labelSelector": labels or None, "continue": None}
         while True:
             page = self._send("GET", resource.path(), f"list {resource}", params=params) or {}
-            found += (_whole(each, resource) for each in page.get("items") or ())
             metadata = page.get("metadata") or {}
+            found = tuple(_whole(each, resource) for each in page.get("items") or ())
+            yield Page(found, metadata.get("resourceVersion") or "")
             params["continue"] = metadata.get("continue")
             if not params["continue"]:
-                return Listing(tuple(found), metadata.get("resourceVersion") or "")
+                return
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Data | None:
         """One object, or None where there is none of that name."""
@@ -279,9 +282,8 @@ def _unreachable(where: str, error: httpx2.RequestError) -> ClusterError:
 
 
 def _whole(found: Data, resource: Resource) -> Data:
-    """An object as `kubectl get` shows it: with its kind, which items of a list lack, and without managedFields."""
-    metadata = {key: value for key, value in (found.get("metadata") or {}).items() if key != "managedFields"}
-    return {"apiVersion": resource.api_version, "kind": resource.kind} | found | {"metadata": metadata}
+    """With its kind, which the items of a list lack."""
+    return {"apiVersion": resource.api_version, "kind": resource.kind} | found
 
 
 def _dry(dry_run: bool) -> str | None:

@@ -61,6 +61,7 @@ _CALICO = (
     ("networksets", "NetworkSet", True),
     ("globalnetworksets", "GlobalNetworkSet", False),
     ("hostendpoints", "HostEndpoint", False),
+    ("ippools", "IPPool", False),
     ("felixconfigurations", "FelixConfiguration", False),
     ("clusterinformations", "ClusterInformation", False),
 )
