@@ -15,7 +15,7 @@ import streamlit as st
 from analytics.filters import FilterError
 from analytics.guard import QueryError
 from analytics.store import StoreError
-from dashboards import controls, health, overview, packets, source
+from dashboards import controls, findings, health, overview, packets, policy, source
 from dashboards.links import View
 from dashboards.look import Look, departed, leave_fragment, look, view_of_link
 from dashboards.markup import notice, show, style, tag
@@ -44,6 +44,8 @@ PAGES = (
     ),
     Page("sources", "Sources", "One address: what it tried, and who had it", ":material/lan:", source),
     Page("packets", "Packets", "Single denied packets as they come", ":material/list_alt:", packets, refresh="live"),
+    Page("findings", "Findings", "What stands out, with its evidence", ":material/flag:", findings),
+    Page("policies", "Policies", "Why it was denied, and what would allow it", ":material/policy:", policy),
     Page(
         "health", "Health", "Is every line accounted for?", ":material/ecg_heart:", health, filtered=False, refresh="5s"
     ),
@@ -89,8 +91,8 @@ def draw(page: Page) -> None:
     if page.filtered:
         controls.sidebar(seen, view)
     every = head(page, view, seen)
-    for problem in problems:
-        notice(problem, kind="warning")
+    if problems:
+        notice("Not all of this link can be used", *problems, kind="warning")
     if said := st.session_state.pop("denylog-said", ""):
         notice(said, kind="warning")
     if trouble:

@@ -13,10 +13,12 @@ from typing import Any
 
 import altair as alt
 
+from dashboards.theme import Theme
+
 PICK = "pick"
 _LABEL_PIXELS = 190
 _ROW_PIXELS = 26
-_TIMELINE_PIXELS = 230
+_TIMELINE_PIXELS = 270
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ _TICK = (
 
 
 def timeline(
-    slices: Sequence[Slice], seconds: int, domain: tuple[datetime, datetime], series: Sequence[str], title: str
+    slices: Sequence[Slice], seconds: int, domain: tuple[datetime, datetime], colours: Mapping[str, str], title: str
 ) -> alt.Chart:
-    """Stacked bars of packets over time; `domain` is what the axis covers, `series` the order of the colours."""
-    values, peak = _stacked(slices, seconds, series)
+    """Stacked bars of packets over time; `domain` is what the axis covers, `colours` the series in their order."""
+    values, peak = _stacked(slices, seconds, list(colours))
     pick = alt.selection_point(name=PICK, fields=["start_iso", "end_iso"], on="click", empty=False)
     edges = (wall(domain[0]), wall(domain[1]))
     x = alt.X(
@@ -75,7 +77,7 @@ def timeline(
     colour = alt.Color(
         "series:N",
         title=None,
-        scale=alt.Scale(domain=list(series)),
+        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
         legend=alt.Legend(orient="top", direction="horizontal", labelLimit=160, columns=4) if title else None,
     )
     tooltip = [
@@ -127,28 +129,29 @@ def _place(found: Slice, seconds: int) -> dict[str, Any]:
     }
 
 
-def ranking(bars: Sequence[Bar], what: str) -> alt.LayerChart:
+def ranking(bars: Sequence[Bar], what: str, theme: Theme) -> alt.LayerChart:
     """Horizontal bars, longest first, each with its figure at its end; `what` names what they are."""
     values: list[Mapping[str, object]] = [
         {"key": bar.key, "label": bar.label, "packets": bar.packets, "remark": bar.remark} for bar in bars
     ]
     pick = alt.selection_point(name=PICK, fields=["key"], on="click", empty=False)
-    longest = max((bar.packets for bar in bars), default=0)
+    # Room at the right for the figure at the end of the longest bar.
+    room = max([1, *(bar.packets for bar in bars)]) * 1.22
     base = alt.Chart(alt.InlineData(values=values)).encode(
         y=alt.Y(
             "label:N",
             title=None,
             sort=None,
-            axis=alt.Axis(labelLimit=_LABEL_PIXELS, labelOverlap=False, domain=False, ticks=False, labelPadding=8),
+            axis=alt.Axis(
+                labelLimit=_LABEL_PIXELS,
+                labelColor=theme.text,
+                labelOverlap=False,
+                domain=False,
+                ticks=False,
+                labelPadding=8,
+            ),
         ),
-        # Room at the right for the figure at the end of the longest bar.
-        x=alt.X(
-            "packets:Q",
-            title=None,
-            axis=None,
-            stack=None,
-            scale=alt.Scale(domain=[0, max(longest, 1) * 1.22], nice=False),
-        ),
+        x=alt.X("packets:Q", title=None, axis=None, stack=None, scale=alt.Scale(domain=[0, room], nice=False)),
         tooltip=[
             alt.Tooltip("label:N", title=what),
             alt.Tooltip("packets:Q", title="Denied packets", format=","),
@@ -156,6 +159,8 @@ def ranking(bars: Sequence[Bar], what: str) -> alt.LayerChart:
         ],
     )
     marks = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.72}, cursor="pointer").add_params(pick)
-    figures = base.mark_text(align="left", dx=5, fontSize=12).encode(text=alt.Text("packets:Q", format=","))
-    chart: alt.LayerChart = (marks + figures).properties(height=alt.Step(_ROW_PIXELS))
+    figures = base.mark_text(align="left", dx=5, fontSize=12, color=theme.text).encode(
+        text=alt.Text("packets:Q", format=",")
+    )
+    chart: alt.LayerChart = (marks + figures).properties(height=max(len(bars), 1) * _ROW_PIXELS + 8)
     return chart

@@ -166,7 +166,7 @@ SPLITS = ("direction", "protocol", "none")
 _PLACES: dict[str, _Check] = {
     "address": (lambda text: bool(re.fullmatch(r"[0-9a-fA-F:.]{2,45}", text)), "an address such as 10.0.0.7"),
     "finding": (lambda text: len(text) <= 200, "the name of a finding"),
-    "packet": (lambda text: bool(re.fullmatch(r"[\w:.-]{1,128}@\d{1,19}", text)), "a packet's place, FILE@OFFSET"),
+    "packet": (lambda text: bool(re.fullmatch(r"[\w:.-]{1,128}:\d{1,18}", text)), "a packet's place, FILE:OFFSET"),
     "split": (lambda text: text in SPLITS, f"one of {', '.join(SPLITS)}"),
 }
 

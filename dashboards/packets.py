@@ -19,6 +19,7 @@ from dashboards.empty import nothing
 from dashboards.look import Look, go
 from dashboards.markup import facts, heading, literal, notice
 from dashboards.origin import line_of
+from dashboards.stored import one_packet
 from dashboards.tables import Download, downloads, shown, table
 
 _SHOWN = 300
@@ -33,7 +34,6 @@ _TITLES = {
     "what": "Detail",
     "policy": "Logged by",
 }
-_ONE = "SELECT * FROM packets WHERE source_file = $file AND source_offset = $offset LIMIT 1"
 
 
 def show(look: Look) -> None:
@@ -95,34 +95,22 @@ def _detail(packet: dict[str, Any]) -> str:
 
 
 def _open(look: Look, packet: dict[str, Any]) -> None:
-    go(look.view.at(packet=f"{packet['source_file']}@{packet['source_offset']}"))
+    go(look.view.at(packet=f"{packet['source_file']}:{packet['source_offset']}"))
 
 
 def _opened(look: Look) -> None:
     """One packet with all its fields and its line."""
-    file, _, offset = look.view.place("packet").rpartition("@")
-    found = look.desk.ask(
-        look.moment.snapshot, look.zone_name, ("packet", file, offset), partial(_one, file=file, offset=int(offset))
-    )
+    found = one_packet(look, look.view.place("packet"))
     with st.container(border=True, key="opened"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             heading("One packet")
-            st.button(
-                "Close",
-                type="tertiary",
-                icon=":material/close:",
-                on_click=lambda: go(look.view.at(packet="")),
-                key="close",
-            )
-        if not found:
+            with st.container(horizontal=True, width="content"):
+                st.button("Why was it denied?", type="tertiary", on_click=lambda: go(look.view, "policies"), key="why")
+                st.button("Close", type="tertiary", on_click=lambda: go(look.view.at(packet="")), key="close")
+        if found:
+            _packet(look, found)
+        else:
             notice("This packet is not in the store", "It may have been removed with others of its age.", kind="empty")
-            return
-        _packet(look, found)
-
-
-def _one(reader: Reader, file: str, offset: int) -> dict[str, Any] | None:
-    found = reader.rows(_ONE, {"file": file, "offset": offset}).dicts()
-    return found[0] if found else None
 
 
 def _packet(look: Look, packet: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from dashboards.look import Look, go
 from dashboards.markup import heading, notice
 from dashboards.questions import Totals
 from dashboards.tables import Download
+from dashboards.theme import Theme, named
 
 _SHOWN = 8
 _SPLIT_NAMES = {"direction": "Direction", "protocol": "Protocol", "none": "Total"}
@@ -83,17 +84,22 @@ def over_time(look: Look, total: Totals) -> Download:
     rows = look.ask("by-time", partial(questions.by_time, seconds=seconds, split=split), seconds, split)
     slices = [Slice(look.local(start), name or _UNNAMED[split], packets) for start, name, packets in rows.rows]
     title = "" if split == "none" else _SPLIT_NAMES[split]
-    chart = charts.timeline(slices, seconds, _domain(look, total), _series(slices, split), title)
+    chart = charts.timeline(slices, seconds, _domain(look, total), _colours(slices, split), title)
     clickable(chart, "timeline", lambda point: go(look.view.during(point["start_iso"], point["end_iso"])))
     return Download("timeline", lambda: rows)
 
 
-def _series(slices: list[Slice], split: str) -> list[str]:
-    """The names in the order of their colours; those that have a place of their own keep it while absent."""
+def _colours(slices: list[Slice], split: str) -> dict[str, str]:
+    """The series that are there, in their order, each with its colour; well-known ones keep theirs at all times."""
     there = {found.series for found in slices}
-    own = _ORDER.get(split, ())
-    last = max((place for place, name in enumerate(own) if name in there), default=-1)
-    return [*own[: last + 1], *sorted(there - set(own))]
+    names = [*_ORDER.get(split, ()), *sorted(there.difference(_ORDER.get(split, ())))]
+    series = theme_of_browser().series
+    return {name: series[place % len(series)] for place, name in enumerate(names) if name in there}
+
+
+def theme_of_browser() -> Theme:
+    """The colours of the theme that the browser shows."""
+    return named(st.context.theme.type)
 
 
 def _length(seconds: int) -> str:
@@ -125,7 +131,7 @@ def ranking(look: Look, entry: Ranking) -> Download:
     if not bars:
         notice("None of these packets has one.", kind="empty")
     else:
-        chart = charts.ranking(bars, entry.grouping.capitalize())
+        chart = charts.ranking(bars, entry.grouping.capitalize(), theme_of_browser())
         clickable(chart, f"top-{entry.grouping}", lambda point: go(look.view.also(entry.flag, str(point["key"]))))
     return Download(f"top-{entry.grouping}s", lambda: found)
 

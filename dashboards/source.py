@@ -40,7 +40,7 @@ _HISTORY_TITLES = {
 _IDENTITY = """
 SELECT source_class, source_namespace, coalesce(source_pod, source_name), source_workload,
     sum(CASE WHEN attribution_conflict THEN packet_count ELSE 0 END)::BIGINT
-FROM denied WHERE {where} GROUP BY ALL ORDER BY sum(packet_count) DESC, ALL LIMIT 1
+FROM denied WHERE {where} GROUP BY ALL ORDER BY sum(packet_count) DESC, 1, 2, 3, 4 LIMIT 1
 """
 
 
@@ -132,8 +132,8 @@ def _figures(look: Look, address: str, total: questions.Totals) -> None:
     if who.conflicts:
         notice(
             "The address is not that of the pod it came from",
-            f"{many(who.conflicts, 'packet')} came through the interface of another pod: the address was reused, or the "
-            "source is spoofed.",
+            f"{many(who.conflicts, 'packet')} came through the interface of another pod: the address was reused, "
+            "or the source is spoofed.",
             kind="warning",
         )
 

@@ -44,6 +44,11 @@ DARK = Theme(
 )
 
 
+def named(name: str | None) -> Theme:
+    """The theme of this name, which Streamlit tells of the browser; light where it does not know yet."""
+    return DARK if name == "dark" else LIGHT
+
+
 def options() -> dict[str, object]:
     """Streamlit's options for both themes; the browser's preference chooses between them."""
     shared = {
