@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +80,20 @@ class Writer:
         """How far packets were forwarded to each target."""
         with private_files(), engine.translated(self._store):
             return read_forwarded(self._live())
+
+    def namespaces(self, interfaces: Collection[str]) -> dict[str, str]:
+        """The namespaces of the pods that own these interfaces, as far as the inventory knows; raises StoreError.
+
+        The name of an interface is made of its pod's (a hash), so it never changes hands. May be asked beside a commit.
+        """
+        with engine.translated(self._store, writing=True):
+            cursor = self._live().cursor()
+            found = cursor.execute(
+                f"SELECT interface, any_value(namespace) FROM {engine.NAME}.objects "
+                "WHERE interface IN (SELECT unnest($names)) AND namespace IS NOT NULL GROUP BY interface",
+                {"names": list(interfaces)},
+            )
+            return dict(found.fetchall())
 
     def commit(self, commit: Commit) -> None:
         """Store everything in `commit`, or nothing; raises StoreError, `retryable` where trying again can help."""

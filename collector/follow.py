@@ -76,9 +76,7 @@ class Reload:
         self._job = job
 
     def take(self) -> Job | None:
-        """The job that is wanted by now; None where nothing changes."""
-        if not self.asked.is_set():
-            return None
+        """The job that is wanted by now, None where it cannot be had; the wish is fulfilled."""
         self.asked.clear()
         return self._job()
 
@@ -164,7 +162,7 @@ def follow(
     began = time.monotonic()
     with Writer(store) as writer:
         positions = writer.positions()
-        watch.opened(positions, time.monotonic() - began)
+        watch.opened(positions, time.monotonic() - began, writer.namespaces)
         job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)
         book = Book(positions, watch)
         sources = list(_opened((), None, job, book))
@@ -179,18 +177,23 @@ Renew = Callable[[], Settings | None]
 def _renewal(sources: list[Source], job: Job, book: Book, reload: Reload | None) -> Renew:
     def renew() -> Settings | None:
         nonlocal job
-        wanted = reload.take() if reload is not None else None
+        if reload is None or not reload.asked.is_set():
+            return None
+        wanted = reload.take()
         if wanted is None:
+            book.watch.reloaded(taken=False)
             return None
         try:
             new = list(_opened(sources, job, wanted, book))
         except CollectorError as error:
             _LOG.error("%s; what was followed before is followed on", error)
+            book.watch.reloaded(taken=False)
             return None
         for source in sources:
             if source not in new:
                 source.close()
         sources[:], job = new, wanted
+        book.watch.reloaded(taken=True)
         return wanted.settings
 
     return renew

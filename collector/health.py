@@ -23,7 +23,7 @@ from collector.address import Address
 from collector.rows import Piece
 from collector.settings import CollectorError
 from collector.silence import Silence, Verdict
-from collector.watch import Watch
+from collector.watch import Lookup, Watch
 
 if TYPE_CHECKING:
     from collector.metrics import Metrics
@@ -78,7 +78,7 @@ class Health(Watch):
         if stuck := self.alive():
             yield stuck
 
-    def opened(self, positions: Sequence[Position], seconds: float) -> None:
+    def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
         self._open = True
         self.beat()
 

@@ -8,32 +8,24 @@ hangs does not hide that the log grows. https://prometheus.io/docs/practices/nam
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import pairwise
 
 import polars as pl
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client import generate_latest as exposition
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from analytics import Position, StoreError
-from analytics.status import catalog_bytes, data_bytes
 from analytics.store import Store
 from collector.rows import Piece
-from collector.watch import Watch
-from parser import REASONS
+from collector.series import OTHER, PATHS, Labels, Places, Pods, RuleCounters, Spread, StoreSize
+from collector.watch import Lookup, Watch
+from parser import REASONS, Options
 
-PATHS = 100
-"""Followed files that have series of their own; patterns may find any number, the rest is counted under `other`."""
 NAMESPACES = 500
 """Namespaces with series of their own, for the same reason."""
-OTHER = "other"
 TRANSPORTS = {
     "tcp": "tcp", "udp": "udp", "udplite": "udplite", "icmp": "icmp", "icmpv6": "icmpv6", "ah": "ah", "esp": "esp",
     "132": "sctp", "4": "ipip", "47": "gre", "2": "igmp",  # the kernel prints those that it does not know as numbers
@@ -43,162 +35,16 @@ LOSERS = ("denylog", "kernel", "kmsg", "net_ratelimit", "netfilter", "printk", "
 """Who is known to say that lines are missing; the kernel may name any of its functions."""
 LAG_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 COMMIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-_STORE_LOOK_S = 30.0  # adding up the files of a store may take a moment
-
-Namespaces = Callable[[str | None, str | None, str | None], str]
-"""Direction, in and out interface of a packet to the namespace of the pod on this node, "" where it is not known."""
-
-
-def no_namespace(direction: str | None, incoming: str | None, outgoing: str | None) -> str:
-    """Nothing is known about pods."""
-    return ""
-
-
-class Spread(Collector):
-    """A histogram that takes many values at once; prometheus_client's takes one at a time."""
-
-    def __init__(self, name: str, meaning: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
-        self._name, self._meaning, self._bounds = name, meaning, bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-        self._lock = threading.Lock()
-        registry.register(self)
-
-    def observe(self, values: pl.Series) -> None:
-        """Count values, in seconds; those below zero, a clock that runs ahead, count as zero."""
-        found = values.drop_nulls().clip(lower_bound=0.0).sort()
-        if not found.len():
-            return
-        below = [int(found.search_sorted(bound, side="right")) for bound in self._bounds]
-        with self._lock:
-            self._sum += float(found.sum())
-            for at, (low, high) in enumerate(pairwise((0, *below, found.len()))):
-                self._counts[at] += high - low
-
-    def collect(self) -> Iterator[Metric]:
-        """The buckets, cumulative."""
-        with self._lock:
-            counts, total = list(self._counts), self._sum
-        ends = [*map(str, self._bounds), "+Inf"]
-        buckets = [(end, float(sum(counts[: at + 1]))) for at, end in enumerate(ends)]
-        yield HistogramMetricFamily(self._name, self._meaning, buckets=buckets, sum_value=total)
-
-
-class Places(Collector):
-    """How far each followed file was read and committed, against how long it is now."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._open: dict[str, Position] = {}
-        self._lock = threading.Lock()
-        registry.register(self)
-
-    def note(self, positions: Iterable[Position]) -> None:
-        """The newest positions of files."""
-        with self._lock:
-            for position in positions:
-                if position.closed or not position.inode:  # the journal and kmsg count records and have no size
-                    self._open.pop(position.file, None)
-                else:
-                    self._open[position.file] = position
-
-    def collect(self) -> Iterator[Metric]:
-        """Size and position of what is open, added up by path; their difference is what is left to read."""
-        with self._lock:
-            positions = list(self._open.values())
-        size = GaugeMetricFamily("denylog_file_size_bytes", "Bytes in the followed file now.", labels=["path"])
-        place = GaugeMetricFamily("denylog_file_position_bytes", "Bytes of it that are committed.", labels=["path"])
-        for path, (length, offset) in _behind(positions).items():
-            size.add_metric([path], length)
-            place.add_metric([path], offset)
-        yield size
-        yield place
-
-
-def _behind(positions: Iterable[Position]) -> dict[str, tuple[int, int]]:
-    """Size and offset of each path, rotated files that are still being read included."""
-    sums: dict[str, tuple[int, int]] = {}
-    live = _Live()
-    names = Labels(PATHS)
-    for position in positions:
-        length, offset = sums.get(name := names(position.source), (0, 0))
-        sums[name] = length + live.size(position), offset + position.offset
-    for path, length in live.unseen(positions):
-        before, offset = sums.get(name := names(path), (0, 0))
-        sums[name] = before + length, offset
-    return sums
-
-
-class _Live:
-    """The files that the followed paths lead to now, each looked at once."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, os.stat_result | None] = {}
-
-    def size(self, position: Position) -> int:
-        """How long the file of a position is: it may have grown since, and may have a successor at its path."""
-        found = self._stat(position.path)
-        same = found is not None and (found.st_dev, found.st_ino) == (position.device, position.inode)
-        return max(found.st_size if same and found else position.size, position.offset)
-
-    def unseen(self, positions: Iterable[Position]) -> Iterator[tuple[str, int]]:
-        """Followed paths that lead to a file of which nothing was read yet, and how long it is."""
-        known = {(position.device, position.inode) for position in positions}
-        for path in {position.source for position in positions}:
-            found = self._stat(path)
-            if found is not None and (found.st_dev, found.st_ino) not in known:
-                yield path, found.st_size
-
-    def _stat(self, path: str) -> os.stat_result | None:
-        if path not in self._found:
-            try:
-                self._found[path] = os.stat(path)
-            except OSError:
-                self._found[path] = None
-        return self._found[path]
-
-
-class Labels:
-    """The first values of a label keep their names; those beyond the limit share one."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: set[str] = set()
-
-    def __call__(self, value: str) -> str:
-        """The value itself, or `other`."""
-        if value not in self._seen and len(self._seen) >= self._limit:
-            return OTHER
-        self._seen.add(value)
-        return value
-
-
-class StoreSize(Collector):
-    """How much the store takes on the disk, looked at now and then."""
-
-    def __init__(self, store: Store, registry: CollectorRegistry) -> None:
-        self._store = store
-        self._known: Mapping[str, int] = {}
-        self._due = 0.0
-        registry.register(self)
-
-    def collect(self) -> Iterator[Metric]:
-        """Bytes by part."""
-        if time.monotonic() >= self._due:
-            self._known = {"catalog": catalog_bytes(self._store), "data": data_bytes(self._store)}
-            self._due = time.monotonic() + _STORE_LOOK_S
-        family = GaugeMetricFamily("denylog_store_size_bytes", "Bytes that the store takes.", labels=["part"])
-        for part, size in self._known.items():
-            family.add_metric([part], size)
-        yield family
 
 
 class Metrics(Watch):
     """Hears what a run does, and counts it in a registry of its own."""
 
-    def __init__(self, store: Store, namespaces: Namespaces = no_namespace) -> None:
+    def __init__(self, store: Store, *, rule_options: Options | None = None) -> None:
+        """`rule_options`: also tell how often the kernel's LOG rules with these prefixes matched."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
-        self._namespaces = namespaces
+        self._pods = Pods()
         self._path, self._namespace = Labels(PATHS), Labels(NAMESPACES)
         self._newest = 0.0
 
@@ -229,7 +75,7 @@ class Metrics(Watch):
         self.ready = gauge("ready", "1 while the collector follows and commits.")
         self.silent = gauge("gone_silent", "1 while the log grows without denied packets, longer than usual.")
         self.usual = gauge("silence_limit_seconds", "Silence beyond which gone_silent is raised; 0 while learning.")
-        self.reloaded = gauge("config_last_reload_successful", "1 where the configuration was read as it is now.")
+        self.reloaded_well = gauge("config_last_reload_successful", "1 where the configuration was read as it is now.")
         self.reload_time = gauge("config_last_reload_timestamp_seconds", "When the configuration was last read.")
         gauge("build_info", "The version that runs.", "version").labels(version("denylog")).set(1)
         self._lag = Spread("denylog_event_lag_seconds", "From a packet's time stamp to its commit.", LAG_BUCKETS,
@@ -240,6 +86,8 @@ class Metrics(Watch):
                               COMMIT_BUCKETS, registry)  # fmt: skip
         self._places = Places(registry)
         StoreSize(store, registry)
+        if rule_options is not None:
+            RuleCounters(rule_options, registry)
         ProcessCollector(registry=registry)
         self._start()
 
@@ -252,16 +100,21 @@ class Metrics(Watch):
         for reason in REASONS:
             self._rejects.labels(reason)
         self._others.labels("not_calico")
-        self.reloaded.set(1)
+        self.reloaded_well.set(1)
         self.reload_time.set(time.time())
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format 0.0.4."""
         return exposition(self.registry)
 
-    def opened(self, positions: Sequence[Position], seconds: float) -> None:
+    def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
         self._opening.set(seconds)
+        self._pods.lookup = namespaces
         self._places.note(positions)
+
+    def reloaded(self, *, taken: bool) -> None:
+        self.reloaded_well.set(taken)
+        self.reload_time.set_to_current_time()
 
     def rotated(self, kind: str) -> None:
         self._rotations.labels(kind).inc()
@@ -309,8 +162,10 @@ class Metrics(Watch):
         kinds = frame.group_by("direction", "in_interface", "out_interface", "protocol").agg(
             lines=pl.len(), packets=(pl.col("repeat_count").fill_null(0) + 1).sum()
         )
-        for direction, incoming, outgoing, protocol, lines, packets in kinds.iter_rows():
+        rows = kinds.rows()
+        self._pods.learn(name for _, incoming, outgoing, *_ in rows for name in (incoming, outgoing) if name)
+        for direction, incoming, outgoing, protocol, lines, packets in rows:
             transport = TRANSPORTS.get(protocol, OTHER)
-            namespace = self._namespace(self._namespaces(direction, incoming, outgoing))
+            namespace = self._namespace(self._pods.namespace(direction, incoming, outgoing))
             self._packets.labels(transport).inc(lines)
             self._denied.labels(namespace, direction or "", transport).inc(packets)

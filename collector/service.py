@@ -35,7 +35,7 @@ def serve(
         if metrics is not None:
             from collector.metrics import Metrics
 
-            counts = Metrics(resolve(store))
+            counts = Metrics(resolve(store), rule_options=job.settings.options if rule_counters else None)
             health = Health(counts)
             where = stack.enter_context(serving(metrics, counts, health))
             _LOG.info("metrics at http://%s/metrics", where)

@@ -6,17 +6,23 @@ commits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from analytics import Position, StoreError
 from collector.rows import Piece
+
+Lookup = Callable[[Collection[str]], Mapping[str, str]]
+"""Interfaces of this node to the namespaces of their pods; raises StoreError. To be called while something is told."""
 
 
 class Watch:
     """Hears everything and does nothing with it."""
 
-    def opened(self, positions: Sequence[Position], seconds: float) -> None:
-        """The store is open after `seconds`; it holds these positions."""
+    def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
+        """The store is open after `seconds`; it holds these positions and knows these namespaces."""
+
+    def reloaded(self, *, taken: bool) -> None:
+        """The configuration was read again, and taken or not."""
 
     def beat(self) -> None:
         """The reading thread is alive, though it may have to wait for the store."""
@@ -46,9 +52,13 @@ class Watches(Watch):
     def __init__(self, *watches: Watch) -> None:
         self._watches = watches
 
-    def opened(self, positions: Sequence[Position], seconds: float) -> None:
+    def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
         for watch in self._watches:
-            watch.opened(positions, seconds)
+            watch.opened(positions, seconds, namespaces)
+
+    def reloaded(self, *, taken: bool) -> None:
+        for watch in self._watches:
+            watch.reloaded(taken=taken)
 
     def beat(self) -> None:
         for watch in self._watches:
