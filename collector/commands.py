@@ -101,6 +101,8 @@ def options_of(given: dict[str, Any]) -> Options:
               help="Where to start in a file that was never seen before.")  # fmt: skip
 @click.option("--node", envvar="NODE_NAME", show_envvar=True, metavar="NAME", help="Node of lines that name none.")
 @click.option("--keep", type=Length(), metavar="DURATION", help="Drop packets older than this: 30d.")
+@click.option("--forward", metavar="URL", multiple=True,
+              help="Also send packets to this syslog server (see denylog forward); may be given again.")  # fmt: skip
 @click.option("--metrics", type=Listen(), metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz there.")
 @click.option("--rule-counters", is_flag=True, help="Also tell how often the kernel's LOG rules matched; needs root.")
 @logs.log_options
@@ -126,7 +128,10 @@ def collect(ctx: click.Context, /, store: str, metrics: Address | None, rule_cou
             return reread(ctx)
 
         wanted = Reload(reload, again)
-        summary = serve(job_of(given), store, stop, metrics=metrics, rule_counters=rule_counters, reload=wanted)
+        summary = serve(
+            job_of(given), store, stop,
+            metrics=metrics, rule_counters=rule_counters, reload=wanted, forward=given["forward"],
+        )  # fmt: skip
     tell(summary)
 
 
@@ -148,7 +153,7 @@ def job_of(given: dict[str, Any]) -> Job:
     return Job(patterns=tuple(given["files"]), journal=given["journal"], kmsg=given["kmsg"], settings=settings)
 
 
-FIXED = ("store", "metrics", "rule_counters", "once")
+FIXED = ("store", "metrics", "rule_counters", "once", "forward")
 """What a running collector cannot change."""
 
 

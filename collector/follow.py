@@ -13,8 +13,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from analytics import Writer
 from collector import names
@@ -28,6 +29,9 @@ from collector.rows import Piece
 from collector.settings import Beginning, CollectorError, Settings, Summary
 from collector.wake import Wake
 from collector.watch import NOBODY, Watch
+
+if TYPE_CHECKING:
+    from collector.forward.service import Forwarding
 
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.5  # a signal is noticed within this time
@@ -151,23 +155,28 @@ def follow(
     kmsg: bool = False,
     watch: Watch = NOBODY,
     reload: Reload | None = None,
+    forwarding: Forwarding | None = None,
 ) -> Summary:
     """Follow files until `stop` is set (or, with `settings.once`, until everything that is there was read).
 
     `journal`: also the journal in this directory, "" for the system's. `kmsg`: also /dev/kmsg. `watch` hears how it
-    goes; `reload` brings another job meanwhile.
+    goes; `reload` brings another job meanwhile; `forwarding` sends what is stored to syslog servers.
     Raises CollectorError for a source that is not there; StoreError when the store cannot be opened, and, once `stop`
     is set or with `once`, when it takes no rows.
     """
     began = time.monotonic()
-    with Writer(store) as writer:
+    with Writer(store) as writer, _beside(forwarding, writer, stop) as sink:
         positions = writer.positions()
         watch.opened(positions, time.monotonic() - began, writer.namespaces)
         job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)
         book = Book(positions, watch)
         sources = list(_opened((), None, job, book))
         give_back_libraries()
-        return run(sources, writer, settings, stop, watch, _renewal(sources, job, book, reload))
+        return run(sources, sink, settings, stop, watch, _renewal(sources, job, book, reload))
+
+
+def _beside(forwarding: Forwarding | None, writer: Writer, stop: threading.Event) -> AbstractContextManager[Sink]:
+    return forwarding.beside(writer, stop) if forwarding is not None else nullcontext(writer)
 
 
 Renew = Callable[[], Settings | None]

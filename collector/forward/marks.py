@@ -83,6 +83,11 @@ class Ledger:
                 time=datetime.now(UTC),
             )
 
+    @property
+    def waits(self) -> bool:
+        """Is there a mark that no commit has taken yet?"""
+        return self._waiting is not None
+
     def take(self) -> ForwardedRow | None:
         """The mark that waits for a commit, if any; it is the committer's now."""
         with self._lock:

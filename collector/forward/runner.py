@@ -55,9 +55,9 @@ class Order:
 class Forwarder:
     """Brings the packets of a store to one target. `counters` tells how it goes, to any thread."""
 
-    def __init__(self, store: str, order: Order, marks: Marks) -> None:
+    def __init__(self, store: str, order: Order, marks: Marks, counters: Counters | None = None) -> None:
         """Nothing is sent or opened yet; raises CollectorError where a certificate will not do."""
-        self.counters = Counters(order.target.name)
+        self.counters = counters or Counters(order.target.name)
         self._context = make_context(order.target)
         self._store = store
         self._order = order
