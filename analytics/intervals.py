@@ -10,12 +10,13 @@ from analytics.ranges import bits, special_class
 
 # A version holds from the time that the object itself tells. Where a version of the same object was seen after that
 # time, the object was still another one then, so the change came later: the version holds from when it was first seen.
-# It ends where the next version begins, where the object was gone, or where another object took its name.
+# It ends where the next version begins, where the object was gone, or where another object took its name. Kubernetes
+# and Calico both have a NetworkPolicy: the group of the API belongs to the identity.
 OBJECT_INTERVALS = """
 WITH seen AS (
     SELECT *, lag(observed_at) OVER (
-        PARTITION BY kind, namespace, name, uid ORDER BY observed_at, gone, stored_at) AS seen_before
-    FROM objects
+        PARTITION BY kind, api_group, namespace, name, uid ORDER BY observed_at, gone, stored_at) AS seen_before
+    FROM (SELECT *, split_part(api_version, '/', 1) AS api_group FROM objects)
 ), begun AS (
     SELECT * EXCLUDE (valid_from, seen_before),
         CASE WHEN gone OR seen_before IS NULL OR valid_from > seen_before THEN valid_from ELSE observed_at
@@ -23,11 +24,11 @@ WITH seen AS (
     FROM seen
 ), ended AS (
     SELECT *, lead(valid_from) OVER (
-        PARTITION BY kind, namespace, name, uid ORDER BY valid_from, observed_at, gone, stored_at) AS ended_at
+        PARTITION BY kind, api_group, namespace, name, uid ORDER BY valid_from, observed_at, gone, stored_at) AS ended_at
     FROM begun
 ), named AS (
     SELECT *, lead(valid_from) OVER (
-        PARTITION BY kind, namespace, name ORDER BY valid_from, observed_at, stored_at) AS replaced_at
+        PARTITION BY kind, api_group, namespace, name ORDER BY valid_from, observed_at, stored_at) AS replaced_at
     FROM ended WHERE NOT gone
 )
 SELECT kind, namespace, name, uid, api_version, valid_from, least(ended_at, replaced_at) AS valid_until, node,

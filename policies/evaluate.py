@@ -9,14 +9,14 @@ Egress is walked before ingress, and a packet that egress drops never reaches in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from policies.flow import Endpoint, Flow, Hook, Party
 from policies.match import Mismatch, first_mismatch
 from policies.model import Action, Direction, Inventory, Policy, Rule, Tier
-from policies.scope import policy_term
+from policies.scope import NAMESPACE, policy_term
 from policies.selector import Test, compiled
 
 ALLOW_PROFILES = ("kns.", "projectcalico-default-allow")
@@ -222,8 +222,17 @@ class Ruleset:
 
     def selecting(self, endpoint: Endpoint) -> Ruleset:
         """The part of it that selects an endpoint; it gives that endpoint the same walks."""
-        tiers = tuple((tier, tuple(each for each in ps if each.selects(endpoint.labels))) for tier, ps in self.tiers)
-        return Ruleset(tiers, tuple(each for each in self.staged if each.selects(endpoint.labels)))
+        tiers = tuple((tier, tuple(_selecting(ps, endpoint))) for tier, ps in self.tiers)
+        return Ruleset(tiers, tuple(_selecting(self.staged, endpoint)))
+
+
+def _selecting(policies: Iterable[Prepared], endpoint: Endpoint) -> Iterator[Prepared]:
+    """Those that select it. Most policies of a cluster belong to other namespaces: that is asked before the selector."""
+    namespace = endpoint.labels.get(NAMESPACE)
+    for each in policies:
+        own = each.policy
+        if (own.namespace in (None, namespace) or own.namespace_selector) and each.selects(endpoint.labels):
+            yield each
 
 
 # -- the walk --------------------------------------------------------------------------------------------------------

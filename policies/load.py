@@ -136,7 +136,7 @@ def _found(documents: Iterable[tuple[str, Iterable[Node]]]) -> Found:
 def assembled(found: Found) -> Loaded:
     """The model of what was found."""
     records, problems = built(found)
-    kept = list(_once(records, problems))
+    kept = list(once(records, problems))
     return Loaded(inventory(kept), tuple(problems), found.skipped)
 
 
@@ -152,7 +152,7 @@ def built(found: Found) -> tuple[list[object], list[Problem]]:
     return records, problems
 
 
-def _once(records: Iterable[object], problems: list[Problem]) -> Iterator[object]:
+def once(records: Iterable[object], problems: list[Problem]) -> Iterator[object]:
     """Each policy and tier once. Of two that differ a cluster has only one, and nobody can tell which: a problem."""
     seen: dict[tuple[object, ...], Policy | Tier] = {}
     for each in records:

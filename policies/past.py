@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from policies.errors import Problem
 from policies.evaluate import Ruleset
 from policies.flow import Directory, Endpoint, Party
-from policies.load import built, found_as, inventory, selector_problem
+from policies.load import built, found_as, inventory, once, selector_problem
 from policies.match import asks_source_port
 from policies.model import Address, HostEndpoint, Inventory, Pod, Policy
 
@@ -51,7 +51,7 @@ class Epoch:
     """A time in which no policy, tier, namespace, network set, service or host endpoint changed."""
 
     def __init__(self, records: Iterable[object], span: Span) -> None:
-        self.inventory: Inventory = inventory(records)
+        self.inventory: Inventory = inventory(once(records, []))
         self.span = span
         self.directory = Directory(self.inventory)
         self.ruleset = Ruleset.of(self.inventory)
@@ -162,7 +162,7 @@ class Past:
 
     def inventory(self, time: datetime) -> Inventory:
         """Everything that held at a time, pods as well."""
-        return inventory([each for span, each in (*self._others, *self.pods) if time in span])
+        return inventory(once((each for span, each in (*self._others, *self.pods) if time in span), []))
 
     def cuts(self, within: Span) -> list[datetime]:
         """The moments in a time at which something changed."""
