@@ -1,10 +1,15 @@
-"""The views that turn versions of objects into intervals: who was what from when until when, and who held an address.
+"""SQL that turns versions of objects into intervals: who was what from when until when, and who held an address.
 
 Rule: for one object, address or interface the intervals do not overlap, so a join with them doubles no packet. They
-are computed when they are asked for: an inventory that comes late improves old rows.
+are computed when they are asked for: an inventory that comes late improves old rows. `RELATIONS` names them; each may
+use those before it, and `chain` gives the WITH clause that one needs.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from analytics.ranges import bits, special_class
 
@@ -24,7 +29,8 @@ WITH seen AS (
     FROM seen
 ), ended AS (
     SELECT *, lead(valid_from) OVER (
-        PARTITION BY kind, api_group, namespace, name, uid ORDER BY valid_from, observed_at, gone, stored_at) AS ended_at
+        PARTITION BY kind, api_group, namespace, name, uid ORDER BY valid_from, observed_at, gone, stored_at
+        ) AS ended_at
     FROM begun
 ), named AS (
     SELECT *, lead(valid_from) OVER (
@@ -91,8 +97,19 @@ WITH networks AS (
     SELECT address, length, left(bits, length) AS head, width
     FROM packet_addresses, (SELECT DISTINCT length, width FROM spelled) WHERE len(bits) = width
 )
-SELECT address, pods, namespace, name, valid_from, valid_until
+SELECT address, pods, namespace, name, length, valid_from, valid_until
 FROM heads JOIN spelled USING (length, head, width)
+""".strip()
+
+# The network set that holds an address; of several the one with the smallest network, then the first by name.
+SET_INTERVALS = """
+WITH members AS (
+    SELECT * FROM address_networks WHERE NOT pods
+    QUALIFY row_number() OVER (PARTITION BY address, valid_from ORDER BY length DESC, namespace, name) = 1
+)
+SELECT address, namespace, name, valid_from, least(valid_until, lead(valid_from) OVER (
+    PARTITION BY address ORDER BY valid_from)) AS valid_until
+FROM members
 """.strip()
 
 # What an address is by the networks of pods and the registries alone.
@@ -123,11 +140,8 @@ SELECT address, 5 AS rank, 'host-network pod' AS class, node AS name, node, min(
     max(valid_until) AS valid_until
 FROM (SELECT unnest(addresses) AS address, node, valid_from, valid_until FROM pod_intervals WHERE host_network)
 GROUP BY address, node
-UNION ALL BY NAME
-SELECT address, 6 AS rank, 'network set' AS class, namespace, name, valid_from, valid_until
-FROM address_networks WHERE NOT pods
 """.strip()
-_RANKS = range(1, 7)
+_RANKS = range(1, 6)
 _STATES = ", ".join(
     f"last_value(CASE WHEN rank = {rank} THEN id END IGNORE NULLS) OVER events AS state_{rank}" for rank in _RANKS
 )
@@ -164,3 +178,67 @@ SELECT interface, namespace, pod, workload, workload_kind, node, service, addres
 FROM pod_intervals WHERE interface IS NOT NULL
 WINDOW pieces AS (PARTITION BY interface ORDER BY valid_from)
 """.strip()
+
+VERDICT_KEY = (
+    "in_interface", "out_interface", "source_ip", "destination_ip", "protocol", "destination_port", "icmp_type",
+    "icmp_code",
+)  # fmt: skip
+"""The columns of packets that a verdict is about, beside the source port."""
+
+# Of two verdicts on one flow the one that begins later counts from then on, of two with one beginning the newer row.
+VERDICT_INTERVALS = f"""
+WITH newest AS (
+    SELECT * FROM verdicts QUALIFY row_number() OVER (
+        PARTITION BY {", ".join(VERDICT_KEY)}, source_port, valid_from ORDER BY stored_at DESC) = 1
+)
+SELECT * EXCLUDE valid_until, coalesce(source_port, 0) AS lowest_port, coalesce(source_port, 65535) AS highest_port,
+    least(coalesce(valid_until, 'infinity'), lead(valid_from) OVER (
+        PARTITION BY {", ".join(VERDICT_KEY)}, source_port ORDER BY valid_from)) AS valid_until
+FROM newest
+""".strip()
+
+_TEXTS = {
+    "object_intervals": OBJECT_INTERVALS,
+    "pod_intervals": POD_INTERVALS,
+    "interface_intervals": INTERFACE_INTERVALS,
+    "address_intervals": ADDRESS_INTERVALS,
+    "packet_addresses": PACKET_ADDRESSES,
+    "address_networks": ADDRESS_NETWORKS,
+    "set_intervals": SET_INTERVALS,
+    "address_classes": ADDRESS_CLASSES,
+    "verdict_intervals": VERDICT_INTERVALS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One relation: its SELECT, and which relations that names."""
+
+    sql: str
+    needs: tuple[str, ...]
+
+
+RELATIONS = {
+    name: Relation(sql, tuple(other for other in _TEXTS if other != name and re.search(rf"\b{other}\b", sql)))
+    for name, sql in _TEXTS.items()
+}
+
+
+def chain(names: Iterable[str], given: Mapping[str, str] = {}) -> str:
+    """The WITH clause that makes these relations, each computed once; `given` replaces the SELECT of some."""
+    wanted: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.add(name)
+            queue.extend(() if name in given else RELATIONS[name].needs)
+    parts = (
+        f"{name} AS MATERIALIZED (\n{given.get(name, RELATIONS[name].sql)}\n)" for name in RELATIONS if name in wanted
+    )
+    return f"WITH {', '.join(parts)}\n" if wanted else ""
+
+
+def view(name: str) -> str:
+    """The relation as one statement."""
+    return f"{chain(RELATIONS[name].needs)}SELECT * FROM (\n{RELATIONS[name].sql}\n)"

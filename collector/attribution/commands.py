@@ -8,19 +8,66 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from analytics.options import Exit, filter_options, store_option
-from policies.console import output
+from analytics.filters import moment
+from analytics.options import Exit, filter_options, local_zone, store_option
+from policies.console import finish, output, sources
 
 if TYPE_CHECKING:
     from collector.attribution.attribute import Account
     from policies.archive import Archive
+    from policies.load import Source
 
 ASKING = ("explain", "what-if", "allow")
 """Commands of policies that take packets from a store where one is named."""
+
+
+@click.command()
+@sources(pods=True)
+@store_option
+@click.option("--at", metavar="TIME", help="When FILES were written, if not now: 5m, 2h ago, or ISO 8601.")
+@click.option("--valid-from", metavar="TIME", help="Since when the policies are in force, where you know better.")
+@click.option(
+    "--partial", is_flag=True, help="These are not all policies: others that the store knows are still there."
+)
+def snapshot(sources: tuple[Source, ...], store: str, at: str | None, valid_from: str | None, partial: bool) -> None:
+    """Keep the policies of now in the store, so that packets are judged by the policies of their time.
+
+    Pods, namespaces, services and the like are kept too where the files hold them ('denylog inventory watch' follows
+    them better). A policy holds from when it was last edited, as far as it tells, else from when it was seen; it ends
+    when a later snapshot of its kind (in its namespace, where all of them are of one) lacks it. Take one whenever
+    policies change, or every hour; what has not changed is not stored again.
+
+    \b
+    Example:
+      kubectl get networkpolicies,pods,namespaces -A -o yaml | denylog policies snapshot -
+      denylog policies snapshot --cluster
+      denylog policies snapshot monday.yaml --at '2026-11-16 08:00'
+    """
+    from collector.attribution.snapshot import Taken
+    from collector.attribution.snapshot import snapshot as run
+
+    now = datetime.now(UTC)
+    taken = past_time("--at", at, now) or now
+    since = past_time("--valid-from", valid_from, taken)
+    finish(lambda: run(sources, store, Taken(taken, since, partial)))
+
+
+def past_time(flag: str, text: str | None, latest: datetime) -> datetime | None:
+    """The time that an option names; a usage error where it names none, or one after `latest`."""
+    if text is None:
+        return None
+    try:
+        found = moment(text, datetime.now(UTC), local_zone())
+    except ValueError:
+        raise click.UsageError(f"{flag} {text!r}: expected a time ('2026-11-22 10:00') or a time ago (2h)") from None
+    if found > latest:
+        raise click.UsageError(f"{flag} {text!r}: the files were written before, at {latest:%Y-%m-%d %H:%M:%S %Z}")
+    return found
 
 
 @click.command()
@@ -96,4 +143,4 @@ def join(policies: click.Group) -> None:
         policies.add_command(command)
 
 
-COMMANDS = (attribute,)
+COMMANDS = (snapshot, attribute)
