@@ -1,9 +1,15 @@
-"""The view `denied`: each denied packet with who its source and destination were at its time, and who denied it.
+"""Who source and destination of a packet were at its time, and who denied it: SQL for as much of it as is asked for.
 
 Rule: the interface decides before the address, what decided is said, and where nothing is known the column is null.
+The view `denied` has all columns; `denied` the function leaves out every join that its caller does not need.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from analytics.intervals import VERDICT_KEY, chain
 
 # Calico's short kinds in a log prefix (felix/rules/policy.go, %k) -> the kinds that `policies` prints.
 _KINDS = {
@@ -14,106 +20,121 @@ _KINDS = {
     "kanp": "KubernetesAdminNetworkPolicy",
     "kbanp": "KubernetesBaselineAdminNetworkPolicy",
 }
-_SIDES = {"source": ("in_interface", "s"), "destination": ("out_interface", "d")}
-_POD = ("pod", "namespace", "workload", "workload_kind", "node", "service")
-# An address of these classes says nothing about who sent a packet, or is nobody's.
-_NOBODYS = "('link-local', 'unspecified', 'multicast', 'broadcast')"
+_INTERFACES = {"source": "in_interface", "destination": "out_interface"}
+_POD = ("namespace", "pod", "workload_kind", "workload", "node", "service")
+# Addresses that nobody holds or that every pod may use: link-local, multicast, unspecified, broadcast.
+_NOBODYS = r"^(fe[89ab]|ff|::$|0\.0\.0\.0$|22[4-9]\.|23[0-9]\.|255\.255\.255\.255$)"
+_BY_PREFIX = "p.policy_name IS NOT NULL AND p.policy_kind IS NOT NULL"
+_PREFIX_KIND = " ".join(["CASE p.policy_kind", *(f"WHEN '{k}' THEN '{v}'" for k, v in _KINDS.items())])
 
 
-def _side(side: str) -> str:
-    """The columns of one side: i is the pod of its interface, a the holder of its address, c the address's class."""
-    interface, short = _SIDES[side]
-    i, a, c = (f"{short}{letter}" for letter in "iac")
-    columns = [f"CASE WHEN {i}.pod IS NOT NULL THEN {i}.{name} ELSE {a}.{name} END AS {side}_{name}" for name in _POD]
-    columns.append(f"CASE WHEN {i}.pod IS NOT NULL THEN {i}.pod ELSE {a}.name END AS {side}_name")
-    columns.append(
-        f"CASE WHEN {i}.pod IS NOT NULL THEN 'pod' WHEN {a}.class <> 'network set' THEN {a}.class "
-        f"WHEN {c}.in_pod_network OR starts_with(p.{interface}, 'cali') THEN 'unknown pod' "
-        f"ELSE coalesce({a}.class, {c}.class) END AS {side}_class"
+def _by_interface(side: str, name: str) -> str:
+    return f"CASE WHEN {side}_i.pod IS NOT NULL THEN {side}_i.{name} ELSE {side}_a.{name} END"
+
+
+def _name(side: str) -> str:
+    return f"CASE WHEN {side}_i.pod IS NOT NULL THEN {side}_i.pod ELSE coalesce({side}_a.name, {side}_n.name) END"
+
+
+def _class(side: str) -> str:
+    pods = f"{side}_c.in_pod_network OR starts_with(p.{_INTERFACES[side]}, 'cali')"
+    return (
+        f"CASE WHEN {side}_i.pod IS NOT NULL THEN 'pod' WHEN {side}_a.class IS NOT NULL THEN {side}_a.class "
+        f"WHEN {pods} THEN 'unknown pod' WHEN {side}_n.name IS NOT NULL THEN 'network set' ELSE {side}_c.class END"
     )
-    columns.append(
-        f"CASE WHEN {i}.pod IS NOT NULL THEN 'interface' "
-        f"WHEN {a}.address IS NULL AND starts_with(p.{interface}, 'cali') THEN 'interface' "
-        f"WHEN {a}.address IS NOT NULL OR {c}.in_pod_network THEN 'address' END AS {side}_by"
+
+
+def _by(side: str) -> str:
+    known = f"{side}_a.class IS NOT NULL OR {side}_c.in_pod_network OR {side}_n.name IS NOT NULL"
+    return (
+        f"CASE WHEN {side}_i.pod IS NOT NULL THEN 'interface' WHEN {side}_a.class IS NOT NULL THEN 'address' "
+        f"WHEN starts_with(p.{_INTERFACES[side]}, 'cali') THEN 'interface' WHEN {known} THEN 'address' END"
     )
-    return ",\n    ".join(columns)
 
 
 def _conflict(side: str) -> str:
-    interface, short = _SIDES[side]
-    i, a, c = (f"{short}{letter}" for letter in "iac")
+    """True where the pod of the interface does not have the address, or the pod of the address not the interface."""
+    address, interface = f"p.{side}_ip", f"p.{_INTERFACES[side]}"
     return (
-        f"CASE WHEN {i}.pod IS NOT NULL THEN len({i}.addresses) > 0 AND {c}.class NOT IN {_NOBODYS} "
-        f"AND NOT list_contains({i}.addresses, p.{side}_ip) "
-        f"ELSE starts_with(p.{interface}, 'cali') AND {a}.interface <> p.{interface} END"
+        f"CASE WHEN {side}_i.pod IS NULL THEN starts_with({interface}, 'cali') AND {side}_a.interface <> {interface} "
+        f"WHEN len({side}_i.addresses) = 0 OR list_contains({side}_i.addresses, {address}) THEN false "
+        f"ELSE NOT regexp_matches({address}, '{_NOBODYS}') END"
     )
 
 
-def _joins(side: str) -> str:
-    interface, short = _SIDES[side]
-    i, a, c = (f"{short}{letter}" for letter in "iac")
-    return f"""
-LEFT JOIN interface_intervals AS {i} ON {i}.interface = p.{interface}
-    AND {i}.valid_from <= p.time AND p.time < {i}.valid_until
-LEFT JOIN address_intervals AS {a} ON {a}.address = p.{side}_ip
-    AND {a}.valid_from <= p.time AND p.time < {a}.valid_until
-LEFT JOIN address_classes AS {c} ON {c}.address = p.{side}_ip""".strip()
+def _denied(name: str) -> str:
+    """A column of the side at which the packet was denied: by its direction, else (pod to pod) by the verdict."""
+    direction = "coalesce(nullif(p.direction, 'host'), v.direction)"
+    sides = " ".join(
+        f"WHEN '{way}' THEN {_by_interface(side, name)}"
+        for way, side in (("ingress", "destination"), ("egress", "source"))
+    )
+    return f"CASE {direction} {sides} END"
 
 
-# At which side the packet was denied: the packet's own direction, else what the verdict says (pod to pod).
-_AT = (
-    "CASE coalesce(nullif(direction, 'host'), decided) "
-    "WHEN 'ingress' THEN destination_{0} WHEN 'egress' THEN source_{0} END"
-)
-_PREFIX_KIND = (
-    "CASE policy_kind " + " ".join(f"WHEN '{a}' THEN '{b}'" for a, b in _KINDS.items()) + " ELSE policy_kind END"
-)
+def _side_columns(side: str) -> dict[str, str]:
+    told = {f"{side}_{name}": _by_interface(side, name) for name in _POD}
+    return {**told, f"{side}_name": _name(side), f"{side}_class": _class(side), f"{side}_by": _by(side)}
 
-VERDICT_INTERVALS = """
-WITH newest AS (
-    SELECT * FROM verdicts
-    QUALIFY row_number() OVER (PARTITION BY in_interface, out_interface, source_ip, destination_ip, protocol,
-        source_port, destination_port, icmp_type, icmp_code, valid_from ORDER BY stored_at DESC) = 1
-)
-SELECT * EXCLUDE valid_until, coalesce(source_port, 0) AS lowest_port, coalesce(source_port, 65535) AS highest_port,
-    least(coalesce(valid_until, 'infinity'), lead(valid_from) OVER (
-        PARTITION BY in_interface, out_interface, source_ip, destination_ip, protocol, source_port, destination_port,
-        icmp_type, icmp_code ORDER BY valid_from)) AS valid_until
-FROM newest
-""".strip()
 
-_KEY = [
-    "in_interface",
-    "out_interface",
-    "source_ip",
-    "destination_ip",
-    "protocol",
-    "destination_port",
-    "icmp_type",
-    "icmp_code",
-]
+COLUMNS = {
+    **_side_columns("source"),
+    **_side_columns("destination"),
+    "attribution_conflict": f"coalesce({_conflict('source')}, false) OR coalesce({_conflict('destination')}, false)",
+    **{name: _denied(name) for name in ("namespace", "pod", "workload")},
+    "denied_by": f"CASE WHEN {_BY_PREFIX} THEN [{_PREFIX_KIND} ELSE p.policy_kind END || ' ' || "
+    "coalesce(p.policy_namespace || '/', '') || p.policy_name] ELSE v.denied_by END",
+    "decided_by": f"CASE WHEN {_BY_PREFIX} THEN 'prefix' ELSE v.decided_by END",
+    "why": f"CASE WHEN {_BY_PREFIX} THEN 'the log prefix names this policy' ELSE v.why END",
+}
+"""The columns of `denied` beside those of `packets` and `packet_count` -> SQL over packets `p` and the joins below."""
 
-DENIED = f"""
-SELECT * EXCLUDE (decided, engine_denied_by, engine_why),
-    {", ".join(f"{_AT.format(name)} AS {name}" for name in ("namespace", "pod", "workload"))},
-    CASE WHEN policy_name IS NOT NULL AND policy_kind IS NOT NULL
-        THEN [({_PREFIX_KIND}) || ' ' || coalesce(policy_namespace || '/', '') || policy_name]
-        ELSE engine_denied_by END AS denied_by,
-    CASE WHEN policy_name IS NOT NULL AND policy_kind IS NOT NULL THEN 'prefix'
-        WHEN engine_denied_by IS NOT NULL THEN 'engine' END AS decided_by,
-    CASE WHEN policy_name IS NOT NULL AND policy_kind IS NOT NULL THEN 'the log prefix names this policy'
-        ELSE engine_why END AS why
-FROM (
-SELECT p.*, greatest(p.repeat_count, 1) AS packet_count,
-    {_side("source")},
-    {_side("destination")},
-    coalesce({_conflict("source")}, false) OR coalesce({_conflict("destination")}, false) AS attribution_conflict,
-    v.direction AS decided, v.denied_by AS engine_denied_by, v.why AS engine_why
-FROM packets AS p
-{_joins("source")}
-{_joins("destination")}
-LEFT JOIN verdict_intervals AS v ON {" AND ".join(f"v.{name} IS NOT DISTINCT FROM p.{name}" for name in _KEY)}
-    AND v.lowest_port <= coalesce(p.source_port, 0) AND coalesce(p.source_port, 0) <= v.highest_port
-    AND v.valid_from <= p.time AND p.time < v.valid_until
-WHERE p.follow_up IS NULL)
-""".strip()
+
+def _holding(short: str) -> str:
+    return f"{short}.valid_from <= p.time AND p.time < {short}.valid_until"
+
+
+def _joins(side: str) -> dict[str, tuple[str, str]]:
+    i, a, n, c = (f"{side}_{letter}" for letter in "ianc")
+    address = f"p.{side}_ip"
+    return {
+        i: ("interface_intervals", f"{i}.interface = p.{_INTERFACES[side]} AND {_holding(i)}"),
+        a: ("address_intervals", f"{a}.address = {address} AND {_holding(a)}"),
+        n: ("set_intervals", f"{n}.address = {address} AND {_holding(n)}"),
+        c: ("address_classes", f"{c}.address = {address}"),
+    }
+
+
+# Alias -> relation and condition of a LEFT JOIN.
+_JOINS = {
+    **_joins("source"),
+    **_joins("destination"),
+    "v": (
+        "verdict_intervals",
+        " AND ".join(f"v.{name} IS NOT DISTINCT FROM p.{name}" for name in VERDICT_KEY)
+        + " AND v.lowest_port <= coalesce(p.source_port, 0) AND coalesce(p.source_port, 0) <= v.highest_port AND "
+        + _holding("v"),
+    ),
+}
+
+
+def denied(*texts: str) -> str:
+    """A relation in parentheses: the columns of `packets`, `packet_count`, and those of COLUMNS that `texts` name."""
+    words = set(re.findall(r"\w+", " ".join(texts)))
+    return f"({_select([name for name in COLUMNS if name in words])})"
+
+
+def denied_view() -> str:
+    """The view with all columns."""
+    return _select(list(COLUMNS))
+
+
+def _select(names: Iterable[str]) -> str:
+    columns = "".join(f",\n    {COLUMNS[name]} AS {name}" for name in names)
+    aliases = [alias for alias in _JOINS if re.search(rf"\b{alias}\.", columns)]
+    joins = "".join(f"\nLEFT JOIN {_JOINS[alias][0]} AS {alias} ON {_JOINS[alias][1]}" for alias in aliases)
+    needed = dict.fromkeys(_JOINS[alias][0] for alias in aliases)
+    return (
+        f"{chain(needed)}SELECT p.*, greatest(p.repeat_count, 1) AS packet_count{columns}\n"
+        f"FROM packets AS p{joins}\nWHERE p.follow_up IS NULL"
+    )

@@ -7,16 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analytics.attribution import DENIED, VERDICT_INTERVALS
-from analytics.intervals import (
-    ADDRESS_CLASSES,
-    ADDRESS_INTERVALS,
-    ADDRESS_NETWORKS,
-    INTERFACE_INTERVALS,
-    OBJECT_INTERVALS,
-    PACKET_ADDRESSES,
-    POD_INTERVALS,
-)
+from analytics.attribution import denied_view
+from analytics.intervals import view
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,28 +126,25 @@ VIEWS = (
         "object_intervals",
         "each version of an object with the time from which (valid_from) and until which (valid_until; null: it still "
         "holds) it held; the versions of one object do not overlap",
-        OBJECT_INTERVALS,
+        view("object_intervals"),
     ),
     View(
         "pod_intervals",
         "the versions of pods, cut where a service that selects the pod (service: names with commas between) begins "
         "or ends",
-        POD_INTERVALS,
+        view("pod_intervals"),
     ),
-    View("packet_addresses", "each address in packets once, with its bits", PACKET_ADDRESSES),
-    View("address_networks", "the networks of pods and the network sets that hold these addresses", ADDRESS_NETWORKS),
-    View("address_classes", "what an address in packets is by networks and registries alone", ADDRESS_CLASSES),
-    View("address_intervals", "who held an address, from when until when; without overlap", ADDRESS_INTERVALS),
-    View("interface_intervals", "which pod an interface belonged to; without overlap", INTERFACE_INTERVALS),
-    View(
-        "verdict_intervals", "the newest verdict on each flow, from when until when; without overlap", VERDICT_INTERVALS
-    ),
+    View("interface_intervals", "which pod an interface belonged to; without overlap", view("interface_intervals")),
+    View("address_intervals", "who held an address, from when until when; no overlap", view("address_intervals")),
+    View("set_intervals", "the network set that held an address in packets; no overlap", view("set_intervals")),
+    View("address_classes", "what an address in packets is by networks and registries", view("address_classes")),
+    View("verdict_intervals", "the newest verdict on each flow, from when until when", view("verdict_intervals")),
     View(
         "denied",
         "the packets that count as denials: without the replies that Calico logs after one (follow_up), with who "
         "source and destination were at the time, and who denied them; packet_count is the number of packets that a "
         "row stands for",
-        DENIED,
+        denied_view(),
     ),
     View(
         "distinct_packets",
