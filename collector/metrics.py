@@ -25,7 +25,7 @@ from collector.watch import Lookup, Watch
 from parser import REASONS, Options
 
 NAMESPACES = 500
-"""Namespaces with series of their own, for the same reason."""
+"""Namespaces with series of their own; a node has some dozens, the rest is counted under `other`."""
 TRANSPORTS = {
     "tcp": "tcp", "udp": "udp", "udplite": "udplite", "icmp": "icmp", "icmpv6": "icmpv6", "ah": "ah", "esp": "esp",
     "132": "sctp", "4": "ipip", "47": "gre", "2": "igmp",  # the kernel prints those that it does not know as numbers
