@@ -29,6 +29,7 @@ lint: $(VENV)/.installed-dev
 
 packages:
 	@bash tests/packages.sh $(PACKAGES)
+	@bash tests/syslog-ng.sh
 
 constraints: $(VENV)/.installed-dev
 	bash requirements/pin.sh
