@@ -118,10 +118,13 @@ _JOINS = {
 }
 
 
-def denied(*texts: str) -> str:
-    """A relation in parentheses: the columns of `packets`, `packet_count`, and those of COLUMNS that `texts` name."""
+def denied(*texts: str, rows: str = "packets") -> str:
+    """A relation in parentheses: the columns of `packets`, `packet_count`, and those of COLUMNS that `texts` name.
+
+    `rows` may stand for packets: a table with those of their columns that attribution asks for.
+    """
     words = set(re.findall(r"\w+", " ".join(texts)))
-    return f"({_select([name for name in COLUMNS if name in words])})"
+    return f"({_select([name for name in COLUMNS if name in words], rows)})"
 
 
 def denied_view() -> str:
@@ -129,12 +132,12 @@ def denied_view() -> str:
     return _select(list(COLUMNS))
 
 
-def _select(names: Iterable[str]) -> str:
+def _select(names: Iterable[str], rows: str = "packets") -> str:
     columns = "".join(f",\n    {COLUMNS[name]} AS {name}" for name in names)
     aliases = [alias for alias in _JOINS if re.search(rf"\b{alias}\.", columns)]
     joins = "".join(f"\nLEFT JOIN {_JOINS[alias][0]} AS {alias} ON {_JOINS[alias][1]}" for alias in aliases)
     needed = dict.fromkeys(_JOINS[alias][0] for alias in aliases)
     return (
         f"{chain(needed)}SELECT p.*, greatest(p.repeat_count, 1) AS packet_count{columns}\n"
-        f"FROM packets AS p{joins}\nWHERE p.follow_up IS NULL"
+        f"FROM {rows} AS p{joins}\nWHERE p.follow_up IS NULL"
     )

@@ -15,7 +15,7 @@ from typing import Any
 from analytics.engine import quoted
 from analytics.filters import Where
 from analytics.findings_rules import RULE, SEVERITIES, Settings
-from analytics.findings_sql import query
+from analytics.findings_sql import PLACE, query
 from analytics.reader import Reader
 
 SHOWN = 20
@@ -95,22 +95,23 @@ def at_least(found: Sequence[Finding], severity: str) -> list[Finding]:
 def _finding(row: Mapping[str, Any], settings: Settings) -> Finding:
     rule, subject = RULE[row["rule"]], _subject(row)
     technique = rule.techniques[0 if subject.inside else 1]
-    identity = "\n".join((rule.name, subject.name, row["identity"], row["first"].isoformat()))
-    targets = row["targets"] if rule.name != "horizontal_sweep" else row["target_ips"]
+    identity = "\n".join((rule.name, subject.name, row["about"], row["first"].isoformat()))
+    targets = sorted(row["targets"] if rule.name != "horizontal_sweep" else row["target_ips"])
+    ports = sorted(row["ports"] or ())
     found = Finding(
         id=hashlib.blake2b(identity.encode(), digest_size=8).hexdigest(),
         rule=rule.name,
         severity=settings.severities[rule.name],
         title="",
         subject=subject,
-        about=row["identity"],
+        about=row["about"],
         **{name: row[name] for name in ("first", "last", "packets", "attempts", "measure")},
         targets=tuple(targets[:SHOWN]),
         target_count=len(targets),
-        protocols=tuple(row["protocols"]),
-        ports=tuple((row["ports"] or ())[:SHOWN]),
-        port_count=len(row["ports"] or ()),
-        nodes=tuple(node for node in row["nodes"] if node),
+        protocols=tuple(sorted(row["protocols"])),
+        ports=tuple(ports[:SHOWN]),
+        port_count=len(ports),
+        nodes=tuple(sorted(node for node in row["nodes"] if node)),
         technique=None if technique == "-" else technique,
         lower_bound=None,
         evidence="",
@@ -124,7 +125,7 @@ def _subject(row: Mapping[str, Any]) -> Subject:
         kind = "place"
     elif row["rule"] == "spoofed_source" and "/" not in name and name not in row["sources"]:
         kind = "interface"
-    return Subject(kind, name, tuple(row["sources"][:SHOWN]), row["inside"])
+    return Subject(kind, name, tuple(sorted(row["sources"])[:SHOWN]), row["inside"])
 
 
 # One sentence for each rule; the names are those of `_words`.
@@ -193,7 +194,6 @@ _EVIDENCE = {
     "first_seen": "SELECT min(time) AS first, destination_ip, destination_workload, protocol, destination_port, "
     "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} GROUP BY ALL ORDER BY first DESC",
 }
-_PLACE = "coalesce(namespace, destination_namespace, source_namespace, node)"
 
 
 def _evidence(found: Finding) -> str:
@@ -202,7 +202,7 @@ def _evidence(found: Finding) -> str:
         "workload": f"source_namespace = {quoted(namespace)} AND source_workload = {quoted(name)}",
         "address": f"source_ip = {quoted(found.subject.name)}",
         "interface": f"in_interface = {quoted(found.subject.name)}",
-        "place": f"{_PLACE} = {quoted(found.subject.name)}",
+        "place": f"{PLACE} = {quoted(found.subject.name)}",
     }[found.subject.kind]
     first, last = (f"TIMESTAMPTZ {quoted(time.isoformat())}" for time in (found.first, found.last))
     ports = [f"destination_port IN ({', '.join(map(str, found.ports))})" if found.ports else "true"]

@@ -10,15 +10,15 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from analytics.attribution import denied
 from analytics.filters import FILTERS, Context, Where
 from analytics.findings_rules import LOOKBACK, Mute, Settings
 
 # Classes of addresses that are a cluster's, or its owner's.
-_INSIDE = (
-    "pod", "unknown pod", "node", "service", "host endpoint", "host-network pod", "private", "unique-local", "shared",
-    "link-local", "loopback",
-)  # fmt: skip
-_INSIDE_SQL = f"({', '.join(map(repr, _INSIDE))})"
+_INSIDE = """
+('pod', 'unknown pod', 'node', 'service', 'host endpoint', 'host-network pod', 'private', 'unique-local', 'shared',
+'link-local', 'loopback')
+""".strip()
 
 # An answer, or what is left of a connection that the node has forgotten: an attempt has a SYN without an ACK, or comes
 # from a port of the range that systems give to clients (Linux: 32768 on), or goes to a port below it. ICMP asks with
@@ -30,41 +30,55 @@ CASE WHEN protocol IN ('icmp', 'icmpv6') THEN icmp_type NOT IN (8, 13, 17, 128)
     ELSE source_port < 32768 AND destination_port >= 32768 END
 """.strip()
 
-_RAW = f"""
-SELECT time, time_bucket(INTERVAL 5 minutes, time) AS slot, node, packet_count, source_ip, destination_ip, protocol,
-    destination_port AS port, in_interface,
-    hash(protocol, destination_port) AS service,
-    hash(source_ip, source_port, destination_ip, destination_port, protocol, icmp_id, icmp_seq) AS flow,
-    coalesce(source_namespace || '/' || source_workload, source_ip) AS source, source_namespace,
-    coalesce(destination_namespace || '/' || destination_workload, destination_ip) AS destination,
-    source_workload IS NOT NULL AS known, source_class IN ('pod', 'unknown pod') AS pod,
-    coalesce(source_class IN {_INSIDE_SQL}, false) AS inside,
-    coalesce(destination_class IN {_INSIDE_SQL}, false) AS to_inside,
-    destination_workload IS NULL AND destination_class = 'unknown pod' AS to_nobody,
-    coalesce(namespace, destination_namespace, source_namespace, node) AS place,
-    attribution_conflict AS conflict, source_by = 'interface' AS by_interface
-FROM denied
-WHERE {{where}} AND source_ip IS NOT NULL AND destination_ip IS NOT NULL AND NOT coalesce({_REPLY}, false)
-"""
-
-# A system sends a SYN (or a question to a name server) again from the same port: all lines of one flow within five
-# minutes are one attempt, and so are those on both sides of the edge of a slot. Linux waits at most 32 s between two
-# SYNs (net.ipv4.tcp_syn_retries 6: after 1, 3, 7, 15, 31 and 63 s); a minute leaves room.
-_HITS = """
-SELECT * EXCLUDE (opening, closing, attempts), attempts - CASE WHEN lag(slot) OVER slots = slot - INTERVAL 5 minutes
+# The packets, by five minutes and by all that tells who tries what; attribution, which costs more than counting, comes
+# after. A system sends a SYN (or a question to a name server) again from the same port: all lines of one flow within a
+# slot are one attempt, and so are those on both sides of the edge of a slot. Linux waits at most 32 s between two SYNs
+# (net.ipv4.tcp_syn_retries 6: after 1, 3, 7, 15, 31 and 63 s); a minute leaves room.
+_BASE = {
+    "asked": f"""
+SELECT time, node, direction, source_ip, destination_ip, protocol, destination_port, in_interface, out_interface,
+    greatest(repeat_count, 1) AS packet_count, epoch_us(time) // 300_000_000 AS number,
+    hash(source_port, icmp_id, icmp_seq) AS flow, hash(protocol, destination_port) AS service,
+    hash(node, direction, source_ip, destination_ip, protocol, destination_port, in_interface, out_interface) AS same
+FROM {{packets}} follow_up IS NULL AND time IS NOT NULL AND source_ip IS NOT NULL AND destination_ip IS NOT NULL
+    AND {{time}} AND NOT coalesce({_REPLY}, false)""",
+    "slots": """
+SELECT same, number, min(time) AS time, max(time) AS last, sum(packet_count)::BIGINT AS packets,
+    count(DISTINCT flow) AS attempts, any_value(service) AS service, any_value(node) AS node,
+    any_value(direction) AS direction, any_value(source_ip) AS source_ip, any_value(destination_ip) AS destination_ip,
+    any_value(protocol) AS protocol, any_value(destination_port) AS port, any_value(in_interface) AS in_interface,
+    any_value(out_interface) AS out_interface, 0 AS repeat_count,
+    NULL AS follow_up, list(flow) FILTER (epoch_us(time) % 300_000_000 < 60_000_000) AS opening,
+    list(flow) FILTER (epoch_us(time) % 300_000_000 >= 240_000_000) AS closing
+FROM asked GROUP BY same, number""",
+    "tries": """
+SELECT * EXCLUDE (opening, closing, attempts), attempts - CASE WHEN lag(number) OVER slots = number - 1
     THEN coalesce(len(list_intersect(opening, lag(closing) OVER slots)), 0) ELSE 0 END AS attempts
-FROM (
-    SELECT slot, source, source_ip, destination, destination_ip, service, conflict, any_value(protocol) AS protocol,
-        any_value(port) AS port, any_value(in_interface) AS in_interface,
-        any_value(source_namespace) AS source_namespace, any_value(known) AS known, any_value(pod) AS pod,
-        any_value(inside) AS inside, any_value(to_inside) AS to_inside, any_value(to_nobody) AS to_nobody,
-        any_value(place) AS place, any_value(by_interface) AS by_interface, any_value(node) AS node,
-        min(time) AS first, max(time) AS last, sum(packet_count)::BIGINT AS packets, count(DISTINCT flow) AS attempts,
-        list(flow) FILTER (time < slot + INTERVAL 1 minute) AS opening,
-        list(flow) FILTER (time >= slot + INTERVAL 4 minutes) AS closing
-    FROM raw GROUP BY slot, source, source_ip, destination, destination_ip, service, conflict
-) WINDOW slots AS (PARTITION BY source, source_ip, destination, destination_ip, service, conflict ORDER BY slot)
-"""
+FROM slots WINDOW slots AS (PARTITION BY same ORDER BY number)""",
+}
+PLACE = (
+    "coalesce(CASE direction WHEN 'ingress' THEN destination_namespace WHEN 'egress' THEN source_namespace END, "
+    "destination_namespace, source_namespace, node)"
+)
+"""Where a packet was denied: the namespace of that side, or the node."""
+
+
+_HITS = f"""
+hash(same, number) AS id, to_timestamp(number * 300) AS slot, time AS first, last, packets, attempts, service,
+    protocol, port, node, in_interface, source_ip, destination_ip, source_namespace,
+    coalesce(source_namespace || '/' || source_workload, source_ip) AS source,
+    coalesce(destination_namespace || '/' || destination_workload, destination_ip) AS destination,
+    source_workload IS NOT NULL AS known, source_class IN ('pod', 'unknown pod') AS from_pod,
+    coalesce(source_class IN {_INSIDE}, false) AS inside, coalesce(destination_class IN {_INSIDE}, false) AS to_inside,
+    destination_workload IS NULL AND destination_class = 'unknown pod' AS to_nobody, {PLACE} AS place,
+    source_by = 'interface' AS by_interface,
+    attribution_conflict AND (source_by = 'interface' OR starts_with(in_interface, 'cali')) AS conflict"""
+_ATTRIBUTION = (
+    "source_namespace", "source_workload", "source_class", "source_by", "destination_namespace", "destination_workload",
+    "destination_class", "attribution_conflict",
+)  # fmt: skip
+_ATTRIBUTED = denied(*_ATTRIBUTION, rows="tries").replace("{", "{{").replace("}", "}}")
+_BASE["hits"] = f"SELECT {_HITS} FROM {_ATTRIBUTED} WHERE NOT coalesce({{muted}}, false)"
 
 
 def _sessions(rows: str, key: str, pause: str) -> str:
@@ -72,31 +86,30 @@ def _sessions(rows: str, key: str, pause: str) -> str:
     return f"""
 SELECT * EXCLUDE opens, sum(opens) OVER (PARTITION BY {key} ORDER BY first, last ROWS UNBOUNDED PRECEDING) AS session
 FROM (SELECT *, CASE WHEN first - max(last) OVER (PARTITION BY {key} ORDER BY first, last
-    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) <= {pause} THEN 0 ELSE 1 END AS opens FROM ({rows}))
-"""
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) <= {pause} THEN 0 ELSE 1 END AS opens FROM ({rows}))"""
 
 
-# What every finding has; `identity` is what it is about beside its subject.
-def _summary(rule: str, subject: str = "source", identity: str = "''", measure: str = "NULL", keys: str = "") -> str:
+def _summary(rule: str, key: str = "source", subject: str = "source", about: str = "''", measure: str = "NULL") -> str:
+    """The findings of a rule from its marks: `id` of a hit, `session`, and perhaps more; `about` tells apart findings
+    of one subject."""
     return f"""
-SELECT '{rule}' AS rule, {subject} AS subject, {identity} AS identity, min(first) AS first, max(last) AS last,
+SELECT '{rule}' AS rule, any_value({subject}) AS subject, {about} AS about, min(first) AS first, max(last) AS last,
     sum(packets)::BIGINT AS packets, sum(attempts)::BIGINT AS attempts, bool_or(known) AS known,
-    bool_or(inside) AS inside, list(DISTINCT source_ip ORDER BY source_ip) AS sources,
-    list(DISTINCT destination ORDER BY destination) AS targets,
-    list(DISTINCT destination_ip ORDER BY destination_ip) AS target_ips,
-    list(DISTINCT port ORDER BY port) FILTER (port IS NOT NULL) AS ports,
-    list(DISTINCT protocol ORDER BY protocol) AS protocols, list(DISTINCT node ORDER BY node) AS nodes,
-    ({measure})::DOUBLE AS measure"""
+    bool_or(inside) AS inside, list(DISTINCT source_ip) AS sources, list(DISTINCT destination) AS targets,
+    list(DISTINCT destination_ip) AS target_ips, list(DISTINCT port) FILTER (port IS NOT NULL) AS ports,
+    list(DISTINCT protocol) AS protocols, list(DISTINCT node) AS nodes, ({measure})::DOUBLE AS measure
+FROM hits JOIN {rule}_marks USING (id) GROUP BY {key}, session"""
 
 
 _SERVICE = "any_value(protocol) || '/' || any_value(port)"
 
 _VERTICAL = {
+    "vertical_pairs": """
+SELECT source, destination FROM {vertical_scan} WHERE port IS NOT NULL GROUP BY ALL
+HAVING count(DISTINCT service) >= least($vertical_scan_ports, $vertical_scan_slow_ports, $vertical_scan_pod_ports)""",
     "vertical_rows": _sessions(
-        """SELECT * FROM {vertical_scan} SEMI JOIN (
-    SELECT source, destination FROM {vertical_scan} WHERE port IS NOT NULL GROUP BY ALL
-    HAVING count(DISTINCT service) >= least($vertical_scan_ports, $vertical_scan_slow_ports, $vertical_scan_pod_ports)
-) USING (source, destination) WHERE port IS NOT NULL""",
+        "SELECT id, source, destination, service, from_pod, first, last FROM {vertical_scan} "
+        "SEMI JOIN vertical_pairs USING (source, destination) WHERE port IS NOT NULL",
         "source",
         "$vertical_scan_cooldown",
     ),
@@ -109,75 +122,72 @@ FROM vertical_rows""",
     "vertical_hot": """
 SELECT source, session, destination FROM vertical_counts GROUP BY ALL
 HAVING max(fast) >= $vertical_scan_ports
-    OR max(slow) >= CASE WHEN bool_or(pod) THEN $vertical_scan_pod_ports ELSE $vertical_scan_slow_ports END""",
-    "vertical_scan": f"""
-{_summary("vertical_scan")}, session FROM vertical_rows SEMI JOIN vertical_hot USING (source, session, destination)
-GROUP BY source, session""",
+    OR max(slow) >= CASE WHEN bool_or(from_pod) THEN $vertical_scan_pod_ports ELSE $vertical_scan_slow_ports END""",
+    "vertical_scan_marks": """
+SELECT id, session FROM vertical_rows SEMI JOIN vertical_hot USING (source, session, destination)""",
+    "vertical_scan": _summary("vertical_scan"),
 }
 
 # A host that is tried again and again is a peer of a misconfigured client. Services of the world's clouds have hundreds
-# of addresses behind ports 80 and 443: slow counts leave them out.
+# of addresses behind ports 80 and 443: slow counts leave them out. One run of a scanner over many hosts is one finding:
+# the scan.
 _HORIZONTAL = {
-    "horizontal_rows": _sessions(
-        """SELECT * FROM {horizontal_sweep} SEMI JOIN (
-    SELECT source, service FROM {horizontal_sweep} GROUP BY ALL HAVING count(DISTINCT destination_ip)
-        >= least($horizontal_sweep_hosts, $horizontal_sweep_slow_hosts, $horizontal_sweep_pod_hosts)
-) USING (source, service)""",
+    "sweep_pairs": """
+SELECT source, service FROM {horizontal_sweep} GROUP BY ALL HAVING count(DISTINCT destination_ip)
+    >= least($horizontal_sweep_hosts, $horizontal_sweep_slow_hosts, $horizontal_sweep_pod_hosts)""",
+    "sweep_rows": _sessions(
+        "SELECT id, source, service, destination_ip, port, from_pod, to_inside, attempts, first, last "
+        "FROM {horizontal_sweep} SEMI JOIN sweep_pairs USING (source, service)",
         "source",
         "$horizontal_sweep_cooldown",
     ),
-    "horizontal_guesses": """
-SELECT * FROM horizontal_rows
+    "sweep_guesses": """
+SELECT * FROM sweep_rows
 QUALIFY sum(attempts) OVER (PARTITION BY source, session, service, destination_ip) <= $horizontal_sweep_tries""",
-    "horizontal_counts": """
+    "sweep_counts": """
 SELECT source, session, service,
     count(DISTINCT destination_ip) OVER (PARTITION BY source, session, service ORDER BY first
         RANGE BETWEEN $horizontal_sweep_window PRECEDING AND CURRENT ROW) AS fast,
     count(DISTINCT CASE WHEN to_inside OR port NOT IN (80, 443) OR port IS NULL THEN destination_ip END) OVER (
         PARTITION BY source, session, service ORDER BY first
         RANGE BETWEEN $horizontal_sweep_slow_window PRECEDING AND CURRENT ROW) AS slow,
-    count(DISTINCT CASE WHEN pod AND to_inside THEN destination_ip END) OVER (
+    count(DISTINCT CASE WHEN from_pod AND to_inside THEN destination_ip END) OVER (
         PARTITION BY source, session, service ORDER BY first
         RANGE BETWEEN $horizontal_sweep_slow_window PRECEDING AND CURRENT ROW) AS pod_slow
-FROM horizontal_guesses""",
-    "horizontal_hot": """
-SELECT source, session, service FROM horizontal_counts GROUP BY ALL
+FROM sweep_guesses""",
+    "sweep_hot": """
+SELECT source, session, service FROM sweep_counts GROUP BY ALL
 HAVING max(fast) >= $horizontal_sweep_hosts OR max(slow) >= $horizontal_sweep_slow_hosts
     OR max(pod_slow) >= $horizontal_sweep_pod_hosts""",
-    "horizontal_all": f"""
-{_summary("horizontal_sweep")}, session
-FROM horizontal_guesses SEMI JOIN horizontal_hot USING (source, session, service) GROUP BY source, session""",
-    # One run of a scanner over many hosts is one finding: the scan.
-    "horizontal_sweep": """
-SELECT * FROM horizontal_all AS sweep WHERE NOT EXISTS (SELECT 1 FROM vertical_scan AS scan
-    WHERE scan.subject = sweep.subject AND scan.first <= sweep.last AND sweep.first <= scan.last)""",
+    "sweep_spans": """
+SELECT source, session, min(first) AS first, max(last) AS last
+FROM sweep_guesses SEMI JOIN sweep_hot USING (source, session, service) GROUP BY ALL""",
+    "sweep_alone": """
+SELECT source, session FROM sweep_spans ANTI JOIN (
+    SELECT sweep.source, sweep.session FROM sweep_spans AS sweep JOIN vertical_scan AS scan
+        ON scan.subject = sweep.source AND scan.first <= sweep.last AND sweep.first <= scan.last
+) USING (source, session)""",
+    "horizontal_sweep_marks": """
+SELECT id, session FROM sweep_guesses SEMI JOIN sweep_hot USING (source, session, service)
+SEMI JOIN sweep_alone USING (source, session)""",
+    "horizontal_sweep": _summary("horizontal_sweep"),
     "quiet": """
-SELECT * FROM hits WHERE NOT EXISTS (
-    SELECT 1 FROM vertical_hot AS hot JOIN vertical_scan AS scan ON hot.source = scan.subject
-        AND hot.session = scan.session
-    WHERE hot.source = hits.source AND hot.destination = hits.destination AND hits.first <= scan.last
-        AND hits.last >= scan.first
-) AND NOT EXISTS (
-    SELECT 1 FROM horizontal_hot AS hot JOIN horizontal_all AS sweep ON hot.source = sweep.subject
-        AND hot.session = sweep.session
-    WHERE hot.source = hits.source AND hot.service = hits.service AND hits.first <= sweep.last
-        AND hits.last >= sweep.first
-)""",
+SELECT * FROM hits ANTI JOIN vertical_scan_marks USING (id)
+ANTI JOIN (SELECT id FROM sweep_rows SEMI JOIN sweep_hot USING (source, session, service)) USING (id)""",
 }
 
 _SPOOFED = {
-    "spoofed_rows": _sessions(
-        """SELECT *, CASE WHEN by_interface THEN source ELSE in_interface END AS liar FROM {spoofed_source} AS hit
-WHERE conflict AND in_interface IS NOT NULL AND NOT EXISTS (
+    "spoofed_source_marks": _sessions(
+        """SELECT id, CASE WHEN by_interface THEN source ELSE in_interface END AS liar, first, last
+FROM {spoofed_source} AS hit WHERE conflict AND NOT EXISTS (
     SELECT 1 FROM interface_intervals AS held WHERE held.interface = hit.in_interface
         AND held.valid_from <= hit.first AND hit.first < held.valid_until
         AND list_contains(held.addresses, hit.source_ip))""",
         "liar",
         "$spoofed_source_cooldown",
-    ),
+    ).replace("* EXCLUDE opens,", "id, liar,"),
     "spoofed_source": f"""
-{_summary("spoofed_source", "liar")} FROM spoofed_rows GROUP BY liar, session
-HAVING sum(packets) >= $spoofed_source_packets""",
+{_summary("spoofed_source", "liar", "liar")} HAVING sum(packets) >= $spoofed_source_packets""",
 }
 
 _BEACONING = {
@@ -186,37 +196,45 @@ SELECT source_ip, destination_ip, service FROM {quiet_beaconing}
 WHERE inside AND NOT to_inside AND port IS NOT NULL AND NOT list_contains($beaconing_ignore_ports, port)
 GROUP BY ALL HAVING sum(attempts) >= $beaconing_attempts AND max(last) - min(first) >= $beaconing_span""",
     "calls": """
-SELECT source, source_ip, destination_ip, service, min(time) AS call
-FROM raw SEMI JOIN beacon_pairs USING (source_ip, destination_ip, service)
-GROUP BY source, source_ip, destination_ip, service, flow, slot""",
+SELECT source_ip, destination_ip, service, min(time) AS call
+FROM asked SEMI JOIN beacon_pairs USING (source_ip, destination_ip, service)
+GROUP BY source_ip, destination_ip, service, flow, number""",
     "pauses": """
-SELECT *, epoch_us(call - lag(call) OVER (PARTITION BY source, source_ip, destination_ip, service ORDER BY call)) / 1e6
-    AS pause
-FROM calls""",
+SELECT *, (epoch_us(call) - epoch_us(lag(call) OVER one)) / 1e6 AS pause
+FROM calls WINDOW one AS (PARTITION BY source_ip, destination_ip, service ORDER BY call)""",
     "beacons": """
-SELECT source, source_ip, destination_ip, service, median(pause) AS every FROM pauses
-WHERE pause >= epoch_us($beaconing_shortest::INTERVAL) / 1e6 GROUP BY source, source_ip, destination_ip, service
+SELECT source_ip, destination_ip, service, median(pause) AS every FROM pauses
+WHERE pause >= epoch_us($beaconing_shortest::INTERVAL) / 1e6 GROUP BY source_ip, destination_ip, service
 HAVING count(*) + 1 >= $beaconing_attempts AND sum(pause) >= epoch_us($beaconing_span::INTERVAL) / 1e6
     AND 1 - mad(pause) / median(pause) >= $beaconing_regularity""",
-    "beacon_rows": _sessions(
-        "SELECT quiet.*, every FROM quiet JOIN beacons USING (source, source_ip, destination_ip, service)",
+    "beacon_rows": "SELECT quiet.*, every FROM quiet JOIN beacons USING (source_ip, destination_ip, service)",
+    "beaconing_marks": _sessions(
+        "SELECT id, source, destination_ip, service, first, last, every FROM beacon_rows",
         "source, destination_ip, service",
         "$beaconing_cooldown",
+    ).replace("* EXCLUDE opens,", "id, every,"),
+    "beaconing": _summary(
+        "beaconing",
+        "source, destination_ip, service",
+        about=f"any_value(destination_ip) || ' ' || {_SERVICE}",
+        measure="median(every)",
     ),
-    "beaconing": f"""
-{_summary("beaconing", identity=f"destination_ip || ' ' || {_SERVICE}", measure="median(every)")}
-FROM beacon_rows GROUP BY source, destination_ip, service, session""",
 }
 
 _CLIENTS = {
-    "client_rows": _sessions(
-        """SELECT * FROM {quiet_misconfigured_client} AS quiet
-ANTI JOIN beacons USING (source, source_ip, destination_ip, service) WHERE inside AND port IS NOT NULL""",
+    "client_pairs": """
+SELECT source, service FROM {quiet_misconfigured_client} WHERE inside AND port IS NOT NULL
+GROUP BY ALL HAVING sum(attempts) >= $misconfigured_client_attempts
+    AND count(DISTINCT slot) >= $misconfigured_client_slots""",
+    "client_hits": """
+SELECT id, source, service, slot, first, last, attempts FROM {quiet_misconfigured_client}
+SEMI JOIN client_pairs USING (source, service) ANTI JOIN (SELECT id FROM beacon_rows) USING (id)""",
+    "client_slots": _sessions(
+        "SELECT source, service, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts "
+        "FROM client_hits GROUP BY source, service, slot",
         "source, service",
         "$misconfigured_client_cooldown",
     ),
-    "client_slots": """
-SELECT source, service, session, slot, sum(attempts) AS attempts FROM client_rows GROUP BY ALL""",
     "client_counts": """
 SELECT source, service, session, sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots FROM client_slots
 WINDOW recent AS (PARTITION BY source, service, session ORDER BY slot
@@ -224,65 +242,69 @@ WINDOW recent AS (PARTITION BY source, service, session ORDER BY slot
     "client_hot": """
 SELECT DISTINCT source, service, session FROM client_counts
 WHERE attempts >= $misconfigured_client_attempts AND slots >= $misconfigured_client_slots""",
-    "misconfigured_client": f"""
-{_summary("misconfigured_client", identity=_SERVICE)}, source, service
-FROM client_rows SEMI JOIN client_hot USING (source, service, session) GROUP BY source, service, session""",
+    "client_spans": """
+SELECT source, service, session, min(slot) AS began, max(slot) AS ended, min(first) AS first
+FROM client_slots SEMI JOIN client_hot USING (source, service, session) GROUP BY ALL""",
+    "misconfigured_client_marks": """
+SELECT id, session FROM client_hits JOIN client_spans USING (source, service) WHERE slot BETWEEN began AND ended""",
+    "misconfigured_client": _summary("misconfigured_client", "source, service", about=_SERVICE),
 }
 
+# A slot is no shorter than a burst: more attempts over a longer time may be as dense.
 _OFFENDERS = {
-    "offender_rows": _sessions(
-        "SELECT * FROM {quiet_repeated_offender} WHERE NOT inside", "source", "$repeated_offender_cooldown"
+    "offender_sources": """
+SELECT source FROM {quiet_repeated_offender} WHERE NOT inside GROUP BY ALL
+HAVING sum(attempts) >= $repeated_offender_attempts""",
+    "offender_slots": _sessions(
+        "SELECT source, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts "
+        "FROM {quiet_repeated_offender} SEMI JOIN offender_sources USING (source) WHERE NOT inside "
+        "GROUP BY source, slot",
+        "source",
+        "$repeated_offender_cooldown",
     ),
-    "offender_slots": """
-SELECT source, session, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts
-FROM offender_rows GROUP BY source, session, slot""",
-    # A slot is no shorter than a burst: more attempts over a longer time may be as dense.
     "offender_counts": """
 SELECT source, session, attempts >= $repeated_offender_attempts * greatest(1,
-        epoch_us(last - first) / epoch_us($repeated_offender_burst::INTERVAL)) AS bursts,
+        (epoch_us(last) - epoch_us(first)) / epoch_us($repeated_offender_burst::INTERVAL)) AS bursts,
     sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots
 FROM offender_slots WINDOW recent AS (PARTITION BY source, session ORDER BY slot
     RANGE BETWEEN $repeated_offender_window PRECEDING AND CURRENT ROW)""",
     "offender_hot": """
 SELECT DISTINCT source, session FROM offender_counts
 WHERE bursts OR (attempts >= $repeated_offender_attempts AND slots >= $repeated_offender_slots)""",
-    "repeated_offender": f"""
-{_summary("repeated_offender")} FROM offender_rows SEMI JOIN offender_hot USING (source, session)
-GROUP BY source, session""",
+    "offender_spans": """
+SELECT source, session, min(slot) AS began, max(slot) AS ended
+FROM offender_slots SEMI JOIN offender_hot USING (source, session) GROUP BY ALL""",
+    "repeated_offender_marks": """
+SELECT id, session FROM {quiet_repeated_offender} AS quiet JOIN offender_spans USING (source)
+WHERE NOT inside AND slot BETWEEN began AND ended""",
+    "repeated_offender": _summary("repeated_offender"),
 }
 
 # A client that was there a day before is part of the baseline; one that began since is a finding of its own.
 _SPIKES = {
     "unexplained": """
-SELECT * FROM {quiet_spike} AS quiet WHERE NOT EXISTS (
-    SELECT 1 FROM misconfigured_client AS client WHERE client.source = quiet.source AND client.service = quiet.service
-        AND quiet.first BETWEEN client.first AND client.last AND client.first > quiet.first - INTERVAL 1 day
-) AND NOT EXISTS (
-    SELECT 1 FROM repeated_offender AS offender WHERE offender.subject = quiet.source
-        AND quiet.first BETWEEN offender.first AND offender.last
-) AND NOT EXISTS (
-    SELECT 1 FROM beacons WHERE beacons.source_ip = quiet.source_ip AND beacons.destination_ip = quiet.destination_ip
-        AND beacons.service = quiet.service)""",
-    "quarters": """
-SELECT place, time_bucket(INTERVAL 15 minutes, slot) AS quarter, sum(attempts) AS attempts
-FROM unexplained WHERE place IS NOT NULL GROUP BY ALL""",
+SELECT id, place, slot, quiet.first, quiet.last, attempts, time_bucket(INTERVAL 15 minutes, slot) AS quarter
+FROM {quiet_spike} AS quiet LEFT JOIN client_spans AS client ON client.source = quiet.source
+    AND client.service = quiet.service AND slot BETWEEN client.began AND client.ended
+    AND client.first > slot - INTERVAL 1 day
+WHERE client.source IS NULL AND place IS NOT NULL
+    AND id NOT IN (SELECT id FROM repeated_offender_marks) AND id NOT IN (SELECT id FROM beacon_rows)""",
+    "quarters": "SELECT place, quarter, sum(attempts) AS attempts FROM unexplained GROUP BY ALL",
     "spikes": """
 SELECT high.place, high.quarter, any_value(high.attempts) / nullif(max(earlier.attempts), 0) AS factor
 FROM quarters AS high LEFT JOIN quarters AS earlier ON earlier.place = high.place AND earlier.quarter < high.quarter
     AND earlier.quarter >= high.quarter - $spike_history
-    AND epoch_us(high.quarter - earlier.quarter) % 86_400_000_000 = 0
+    AND (epoch_us(high.quarter) - epoch_us(earlier.quarter)) % 86_400_000_000 = 0
 WHERE high.attempts >= $spike_attempts
     AND (SELECT min(first) FROM hits) <= high.quarter - $spike_days * INTERVAL 1 day
 GROUP BY high.place, high.quarter
 HAVING any_value(high.attempts) >= $spike_factor * coalesce(max(earlier.attempts), 0)""",
-    "spike_rows": _sessions(
-        "SELECT unexplained.*, factor FROM unexplained JOIN spikes "
-        "ON unexplained.place = spikes.place AND time_bucket(INTERVAL 15 minutes, slot) = quarter",
+    "spike_marks": _sessions(
+        "SELECT id, place, first, last, factor FROM unexplained JOIN spikes USING (place, quarter)",
         "place",
         "$spike_cooldown",
-    ),
-    "spike": f"""
-{_summary("spike", "place", measure="max(factor)")} FROM spike_rows GROUP BY place, session""",
+    ).replace("* EXCLUDE opens,", "id, factor,"),
+    "spike": _summary("spike", "place", "place", measure="max(factor)"),
 }
 
 _FIRST_SEEN = {
@@ -290,54 +312,48 @@ _FIRST_SEEN = {
 SELECT source, destination, service, min(first) AS began, min(min(first)) OVER (PARTITION BY source) AS source_began
 FROM {quiet_first_seen} WHERE known AND NOT to_nobody AND port IS NOT NULL GROUP BY source, destination, service""",
     "new_pairs": """
-SELECT source, destination, service FROM pairs WHERE began >= source_began + $first_seen_history
-    AND NOT EXISTS (SELECT 1 FROM misconfigured_client AS client
-        WHERE client.source = pairs.source AND client.service = pairs.service)""",
-    "new_rows": _sessions(
-        "SELECT quiet.* FROM quiet SEMI JOIN new_pairs USING (source, destination, service) "
-        "ANTI JOIN beacons USING (source, source_ip, destination_ip, service)",
+SELECT source, destination, service FROM pairs ANTI JOIN client_spans USING (source, service)
+WHERE began >= source_began + $first_seen_history""",
+    "first_seen_marks": _sessions(
+        "SELECT id, source, first, last FROM quiet SEMI JOIN new_pairs USING (source, destination, service) "
+        "WHERE id NOT IN (SELECT id FROM beacon_rows)",
         "source",
         "$first_seen_cooldown",
-    ),
-    "first_seen": f"""
-{_summary("first_seen")} FROM new_rows GROUP BY source, session""",
+    ).replace("* EXCLUDE opens,", "id,"),
+    "first_seen": _summary("first_seen"),
 }
 
 _PARTS: dict[str, str] = {
     **_VERTICAL, **_HORIZONTAL, **_SPOOFED, **_BEACONING, **_CLIENTS, **_OFFENDERS, **_SPIKES, **_FIRST_SEEN,
 }  # fmt: skip
 _EVER = datetime.min.replace(tzinfo=UTC)
-_COLUMNS = (
-    "rule, subject, identity, first, last, packets, attempts, known, inside, sources, targets, target_ips, ports, "
-    "protocols, nodes, measure"
-)
 
 
 def query(where: Where, settings: Settings, since: datetime | None, until: datetime | None) -> Where:
     """The query that finds all findings whose packets lie at least partly between `since` and `until`."""
     context = Context(since or _EVER, UTC, dict(where.parameters))
-    conditions = [f"({where.sql})", "time IS NOT NULL", f"NOT coalesce({_muted(settings, None, context)}, false)"]
-    if since:
-        conditions.append(f"time >= {context.bind(since - LOOKBACK)}")
-    if until:
-        conditions.append(f"time < {context.bind(until)}")
+    base = {
+        # Filters may ask for what only `denied` has; without any the packets are counted before they are attributed.
+        "packets": "packets WHERE" if where.sql == "true" else f"{denied(where.sql)} WHERE ({where.sql}) AND",
+        "time": " AND ".join(_times(since, until, context)) or "true",
+        "muted": _muted(settings, None, context),
+    }
     sources = {
         name: _unmuted(table, _muted(settings, rule, context))
         for rule in settings.values
         for name, table in ((rule, "hits"), (f"quiet_{rule}", "quiet"))
     }
-    parts = {name: sql.format_map(sources) for name, sql in _PARTS.items()}
-    found = " UNION ALL ".join(f"SELECT {_COLUMNS} FROM {rule}" for rule in settings.values)
-    text = ",\n".join(
-        [
-            f"WITH raw AS ({_RAW.format(where=' AND '.join(conditions))})",
-            f"hits AS MATERIALIZED ({_HITS})",
-            *(f"{name} AS ({sql})" for name, sql in parts.items()),
-        ]
-    )
+    parts = {name: sql.format_map(base | sources) for name, sql in (_BASE | _PARTS).items()}
+    found = " UNION ALL ".join(f"FROM {rule}" for rule in settings.values)
     recent = f"WHERE last >= {context.bind(since)}" if since else ""
-    text += f"\nSELECT * FROM ({found}) {recent} ORDER BY first, rule, subject, identity"
+    text = "WITH " + ",\n".join(f"{name} AS ({sql})" for name, sql in parts.items())
+    text += f"\nSELECT * FROM ({found}) {recent} ORDER BY first, rule, subject, about"
     return Where(text, _used(text, {**context.parameters, **_flat(settings.values)}))
+
+
+def _times(since: datetime | None, until: datetime | None, context: Context) -> list[str]:
+    conditions = [f"time >= {context.bind(since - LOOKBACK)}"] if since else []
+    return conditions + ([f"time < {context.bind(until)}"] if until else [])
 
 
 def _unmuted(table: str, muted: str) -> str:
