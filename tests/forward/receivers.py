@@ -163,6 +163,10 @@ class Server:
         data = self._out.read_bytes()
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
+    def count(self) -> int:
+        """How many messages it has taken, without reading them."""
+        return self._out.read_bytes().count(b"\n") if self._out.exists() else 0
+
     def wait_for(self, count: int, seconds: float = 20) -> list[dict[str, Any]]:
         """What it has taken, once that is so much; what there is when the time is over."""
         deadline = time.monotonic() + seconds
@@ -173,7 +177,9 @@ class Server:
     def _listens(self) -> bool:
         """Ask the kernel, not the server: a connection would count as a client."""
         table = "udp" if self._kind == "udp" else "tcp"
-        rows = [row.split() for name in (table, f"{table}6") for row in Path(f"/proc/net/{name}").read_text().splitlines()]
+        rows = [
+            row.split() for name in (table, f"{table}6") for row in Path(f"/proc/net/{name}").read_text().splitlines()
+        ]
         port = f":{self.port:04X}"
         return any(row[1].endswith(port) and row[3] in ("0A", "07") for row in rows[1:] if len(row) > 3)
 
@@ -219,7 +225,14 @@ def syslog_ng(folder: Path, transport: str, certificates: Certificates) -> Itera
     command = [
         *(str(UNPACKED / "usr/sbin/syslog-ng"), "--foreground", "--no-caps", "--cfgfile", str(config)),
         *("--module-path", str(next(library.glob("syslog-ng/[0-9]*")))),
-        *("--persist-file", str(folder / "persist"), "--pidfile", str(folder / "pid"), "--control", str(folder / "ctl")),
+        *(
+            "--persist-file",
+            str(folder / "persist"),
+            "--pidfile",
+            str(folder / "pid"),
+            "--control",
+            str(folder / "ctl"),
+        ),
     ]
     paths = [library / "syslog-ng", *library.glob("*-linux-*")]
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, paths))}
