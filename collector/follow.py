@@ -171,41 +171,45 @@ def follow(
         job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)
         book = Book(positions, watch)
         sources = list(_opened((), None, job, book))
+        renewal = Renewal(sources, job, book, reload) if reload is not None else None
         give_back_libraries()
-        return run(sources, sink, settings, stop, watch, _renewal(sources, job, book, reload))
+        return run(sources, sink, settings, stop, watch, renewal)
 
 
 def _beside(forwarding: Forwarding | None, writer: Writer, stop: threading.Event) -> AbstractContextManager[Sink]:
     return forwarding.beside(writer, stop) if forwarding is not None else nullcontext(writer)
 
 
-Renew = Callable[[], Settings | None]
-"""Puts other sources into the place of those that are read; the settings from then on, None where nothing changes."""
+class Renewal:
+    """Puts other sources into the place of those that are read, when another job is wished for."""
 
+    def __init__(self, sources: list[Source], job: Job, book: Book, reload: Reload) -> None:
+        self._sources, self._job, self._book, self._reload = sources, job, book, reload
 
-def _renewal(sources: list[Source], job: Job, book: Book, reload: Reload | None) -> Renew:
-    def renew() -> Settings | None:
-        nonlocal job
-        if reload is None or not reload.asked.is_set():
+    @property
+    def pending(self) -> bool:
+        """True where a wish waits."""
+        return self._reload.asked.is_set()
+
+    def take(self) -> Settings | None:
+        """The settings from now on, None where everything stays as it was."""
+        wanted = self._reload.take()
+        new = self._sources_of(wanted) if wanted is not None else None
+        self._book.watch.reloaded(taken=new is not None)
+        if wanted is None or new is None:
             return None
-        wanted = reload.take()
-        if wanted is None:
-            book.watch.reloaded(taken=False)
-            return None
-        try:
-            new = list(_opened(sources, job, wanted, book))
-        except CollectorError as error:
-            _LOG.error("%s; what was followed before is followed on", error)
-            book.watch.reloaded(taken=False)
-            return None
-        for source in sources:
+        for source in self._sources:
             if source not in new:
                 source.close()
-        sources[:], job = new, wanted
-        book.watch.reloaded(taken=True)
+        self._sources[:], self._job = new, wanted
         return wanted.settings
 
-    return renew
+    def _sources_of(self, wanted: Job) -> list[Source] | None:
+        try:
+            return list(_opened(self._sources, self._job, wanted, self._book))
+        except CollectorError as error:
+            _LOG.error("%s; what was followed before is followed on", error)
+            return None
 
 
 def _opened(sources: Sequence[Source], before: Job | None, job: Job, book: Book) -> Iterator[Source]:
@@ -240,7 +244,7 @@ def run(
     settings: Settings,
     stop: threading.Event,
     watch: Watch = NOBODY,
-    renew: Renew = lambda: None,
+    renewal: Renewal | None = None,
 ) -> Summary:
     """Read the sources and commit what they bring until `stop` is set, or with `once` until there is nothing more."""
     committer = Committer(store, settings, stop, patient=not settings.once, watch=watch)
@@ -248,7 +252,7 @@ def run(
         if settings.once:
             _drain(sources, committer, settings, stop)
         else:
-            _follow(sources, committer, settings, stop, watch, renew)
+            _follow(sources, committer, settings, stop, watch, renewal)
         summary = committer.close()
         if settings.once:
             summary.waiting.extend(path for source in sources for path in source.waiting())
@@ -273,18 +277,18 @@ def _follow(
     settings: Settings,
     stop: threading.Event,
     watch: Watch,
-    renew: Renew,
+    renewal: Renewal | None,
 ) -> None:
     wake = Wake()
     try:
         while not stop.is_set():
-            if (changed := renew()) is not None:
+            if renewal is not None and renewal.pending and (changed := renewal.take()) is not None:
                 settings = committer.settings = changed
             began = time.monotonic()
             _cycle(sources, committer, settings)
             watch.looked([failure for source in sources for failure in source.failed()])
             if not any(source.behind for source in sources):
-                _sleep(wake, sources, settings, stop, began)
+                _sleep(wake, sources, settings, stop, began, renewal)
     finally:
         wake.close()
 
@@ -306,12 +310,21 @@ def _cycle(sources: Sequence[Source], committer: Committer, settings: Settings) 
     return found > 0
 
 
-def _sleep(wake: Wake, sources: Sequence[Source], settings: Settings, stop: threading.Event, began: float) -> None:
+def _sleep(
+    wake: Wake,
+    sources: Sequence[Source],
+    settings: Settings,
+    stop: threading.Event,
+    began: float,
+    renewal: Renewal | None,
+) -> None:
     """Wait to be woken, at most for the poll time; then let the batch fill until its age is reached."""
     wake.watch(folder for source in sources for folder in source.folders())
     descriptors = [descriptor for source in sources for descriptor in source.descriptors()]
     until = began + settings.poll_s
     while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        if renewal is not None and renewal.pending:
+            return
         if wake.wait(descriptors, min(left, _TICK_S)):
             stop.wait(began + settings.batch_age_s - time.monotonic())
             return

@@ -8,8 +8,9 @@ hangs does not hide that the log grows. https://prometheus.io/docs/practices/nam
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -47,6 +48,7 @@ class Metrics(Watch):
         self._pods = Pods()
         self._path, self._namespace = Labels(PATHS), Labels(NAMESPACES)
         self._newest = 0.0
+        self._counting = threading.Lock()
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(f"denylog_{name}", meaning, labels, registry=registry)
@@ -85,9 +87,9 @@ class Metrics(Watch):
         self._upkeep = Spread("denylog_store_maintenance_duration_seconds", "Time of a round of maintenance.",
                               COMMIT_BUCKETS, registry)  # fmt: skip
         self._places = Places(registry)
-        StoreSize(store, registry)
+        self._looked_up: list[StoreSize | RuleCounters] = [StoreSize(store, registry)]
         if rule_options is not None:
-            RuleCounters(rule_options, registry)
+            self._looked_up.append(RuleCounters(rule_options, registry))
         ProcessCollector(registry=registry)
         self._start()
 
@@ -104,8 +106,11 @@ class Metrics(Watch):
         self.reload_time.set(time.time())
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format 0.0.4."""
-        return exposition(self.registry)
+        """All metrics in Prometheus' text format 0.0.4, between two commits: the accounts balance in each scrape."""
+        for series in self._looked_up:  # takes its time: not while commits wait
+            series.look()
+        with self._counting:
+            return exposition(self.registry)
 
     def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
         self._opening.set(seconds)
@@ -127,13 +132,19 @@ class Metrics(Watch):
         self._put_off.inc(error is not None)
 
     def committed(self, pieces: Sequence[Piece], seconds: float) -> None:
-        self._commit.observe(pl.Series([seconds]))
-        self._checkpoint.set_to_current_time()
-        self._places.note(piece.position for piece in pieces)
-        for piece in pieces:
-            self._count(piece)
-            for frame in piece.packets:
-                self._count_packets(frame)
+        frames = [frame for piece in pieces for frame in piece.packets]
+        kinds = [row for frame in frames for row in self._kinds(frame)]
+        with self._counting:
+            self._commit.observe(pl.Series([seconds]))
+            self._checkpoint.set_to_current_time()
+            self._places.note(piece.position for piece in pieces)
+            for piece in pieces:
+                self._count(piece)
+            for namespace, direction, transport, lines, packets in kinds:
+                self._packets.labels(transport).inc(lines)
+                self._denied.labels(namespace, direction, transport).inc(packets)
+            for frame in frames:
+                self._note_times(frame["time"])
 
     def _count(self, piece: Piece) -> None:
         path = self._path(piece.position.source)
@@ -151,21 +162,21 @@ class Metrics(Watch):
         for table, count in (("packets", packets), ("rejects", len(piece.rejects)), ("losses", len(piece.losses))):
             self._rows.labels(table).inc(count)
 
-    def _count_packets(self, frame: pl.DataFrame) -> None:
-        now = datetime.now(UTC)
-        lags = (pl.lit(now, pl.Datetime("us", "UTC")) - frame["time"]).dt.total_microseconds() / 1e6
-        self._lag.observe(frame.select(lag=lags)["lag"])
-        newest = frame["time"].max()
+    def _kinds(self, frame: pl.DataFrame) -> Iterator[tuple[str, str, str, int, int]]:
+        """Namespace, direction and transport of packets with the number of their lines and of the packets."""
+        found = frame.group_by("direction", "in_interface", "out_interface", "protocol").agg(
+            lines=pl.len(), packets=(pl.col("repeat_count").fill_null(0) + 1).sum()
+        )
+        rows = found.rows()
+        self._pods.learn(name for _, incoming, outgoing, *_ in rows for name in (incoming, outgoing) if name)
+        for direction, incoming, outgoing, protocol, lines, packets in rows:
+            namespace = self._namespace(self._pods.namespace(direction, incoming, outgoing))
+            yield namespace, direction or "", TRANSPORTS.get(protocol, OTHER), lines, packets
+
+    def _note_times(self, times: pl.Series) -> None:
+        now = pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC"))
+        self._lag.observe(pl.select(lag=(now - times).dt.total_microseconds() / 1e6)["lag"])
+        newest = times.max()
         if isinstance(newest, datetime) and newest.timestamp() > self._newest:
             self._newest = newest.timestamp()
             self._last.set(self._newest)
-        kinds = frame.group_by("direction", "in_interface", "out_interface", "protocol").agg(
-            lines=pl.len(), packets=(pl.col("repeat_count").fill_null(0) + 1).sum()
-        )
-        rows = kinds.rows()
-        self._pods.learn(name for _, incoming, outgoing, *_ in rows for name in (incoming, outgoing) if name)
-        for direction, incoming, outgoing, protocol, lines, packets in rows:
-            transport = TRANSPORTS.get(protocol, OTHER)
-            namespace = self._namespace(self._pods.namespace(direction, incoming, outgoing))
-            self._packets.labels(transport).inc(lines)
-            self._denied.labels(namespace, direction or "", transport).inc(packets)

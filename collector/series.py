@@ -193,10 +193,13 @@ class RuleCounters(Collector):
         self._due = 0.0
         registry.register(self)
 
-    def collect(self) -> Iterator[Metric]:
-        """Packets by program; nothing where the rules cannot be read."""
+    def look(self) -> None:
+        """Read the rules, unless that was done a moment ago."""
         if time.monotonic() >= self._due:
             self._known, self._due = self._read(), time.monotonic() + _STORE_LOOK_S
+
+    def collect(self) -> Iterator[Metric]:
+        """Packets by program; nothing where the rules cannot be read."""
         family = CounterMetricFamily(
             "denylog_kernel_log_rule_packets", "Packets that the kernel's LOG rules matched.", labels=["program"]
         )
@@ -224,11 +227,14 @@ class StoreSize(Collector):
         self._due = 0.0
         registry.register(self)
 
-    def collect(self) -> Iterator[Metric]:
-        """Bytes by part."""
+    def look(self) -> None:
+        """Add up the files, unless that was done a moment ago."""
         if time.monotonic() >= self._due:
             self._known = {"catalog": catalog_bytes(self._store), "data": data_bytes(self._store)}
             self._due = time.monotonic() + _STORE_LOOK_S
+
+    def collect(self) -> Iterator[Metric]:
+        """Bytes by part."""
         family = GaugeMetricFamily("denylog_store_size_bytes", "Bytes that the store takes.", labels=["part"])
         for part, size in self._known.items():
             family.add_metric([part], size)
