@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from analytics.store import Store, StoreError
+from analytics.store import Store, StoreError, obstacle, unusable
 
 # Where pyarrow is installed (Streamlit wants it) DuckDB reads Arrow streams through it, and it warns on standard error
 # of Polars' buffers, which begin at any byte. It may copy those instead.
@@ -73,7 +73,7 @@ def connect(limits: Limits, scratch: Path, extensions: Iterable[str] = EXTENSION
     connection = duckdb.connect(":memory:", config=config)
     for name in extensions:
         _load(connection, name)
-    for statement in ("SET TimeZone = 'UTC'", *(_FRUGAL if limits.frugal else ())):
+    for statement in ("SET TimeZone = 'UTC'", "SET enable_progress_bar = false", *(_FRUGAL if limits.frugal else ())):
         connection.execute(statement)
     return connection
 
@@ -113,7 +113,7 @@ def open_writer(store: Store, limits: Limits) -> duckdb.DuckDBPyConnection:
     connection = connect(limits, store.scratch, WRITER_EXTENSIONS)
     # The cache of file contents would fill up to the memory limit with files that were just merged away.
     connection.execute("SET enable_external_file_cache = false")
-    with translated(store):
+    with translated(store, writing=True):
         connection.execute(attach_statement(store, read_only=False))
         connection.execute(f"USE {NAME}")
     return connection
@@ -204,17 +204,24 @@ def transient(error: BaseException) -> bool:
 _NO_CATALOG = ("file is not a database", "database disk image is malformed", "creating a new DuckLake is explicitly")
 
 
-def as_store_error(store: Store, error: duckdb.Error) -> StoreError:
-    """DuckDB's error in one sentence; retryable where the world has to change, not the statement."""
+def as_store_error(store: Store, error: duckdb.Error, *, writing: bool = False) -> StoreError:
+    """DuckDB's error in one sentence; retryable where the world has to change, not the statement.
+
+    `writing`: say what stands in the way of a writer where something does, rather than where DuckDB noticed it.
+    """
     if any(sign in str(error) for sign in _NO_CATALOG):
         return StoreError(store.catalog, "is damaged, or no catalog of a store", "restore it, or name another store")
-    return StoreError(store.folder, first_line(error), retryable=not isinstance(error, _HOPELESS))
+    hopeless = isinstance(error, _HOPELESS)
+    found = obstacle(store) if writing and not hopeless else None
+    return found or StoreError(store.folder, first_line(error), retryable=not hopeless)
 
 
 @contextmanager
-def translated(store: Store) -> Iterator[None]:
-    """DuckDB's errors come out as StoreError."""
+def translated(store: Store, *, writing: bool = False) -> Iterator[None]:
+    """Errors of DuckDB and of the store's folder come out as StoreError."""
     try:
         yield
     except duckdb.Error as error:
-        raise as_store_error(store, error) from error
+        raise as_store_error(store, error, writing=writing) from error
+    except OSError as error:
+        raise unusable(store.folder, error) from error

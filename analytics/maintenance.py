@@ -8,6 +8,7 @@ so takes every snapshot and file of the same day for older than the limit; the l
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,8 @@ SNAPSHOT_TIME = timedelta(minutes=15)
 SMALL_BYTES = 1_000_000
 LARGE_BYTES = 16_000_000
 _ENOUGH = 16
+# The clock is in doubt after a jump of so much, and for as long.
+_DOUBT_S = 3600.0
 
 _META = "__ducklake_metadata_denylog"
 
@@ -65,6 +68,30 @@ SELECT data_file_id, path, path_is_relative::BOOLEAN FROM {_META}.ducklake_files
 WHERE schedule_start::TIMESTAMPTZ < $before
 """
 _FORGET = f"DELETE FROM {_META}.ducklake_files_scheduled_for_deletion WHERE data_file_id IN (SELECT unnest($files))"
+
+
+class Clock:
+    """Can the clock be believed when it says that rows are old?
+
+    A machine that starts with a wrong clock, or a clock server that errs, must not make a whole store look old. After
+    the clock went ahead of the time that passed, nothing is dropped for an hour: long enough for it to be set right.
+    """
+
+    def __init__(self, last: datetime) -> None:
+        """`last`: when the store was written to last."""
+        self._last = last.timestamp(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._ahead_since: float | None = None
+
+    def steady(self) -> bool:
+        """True unless the clock went ahead within the last hour."""
+        now, ticks = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        ahead = (now - self._last[0]) - (ticks - self._last[1])
+        self._last = now, ticks
+        if ahead > _DOUBT_S:
+            self._ahead_since = ticks
+        elif ahead < -_DOUBT_S:
+            self._ahead_since = None  # set right again, or too slow, which makes nothing look old
+        return self._ahead_since is None or ticks - self._ahead_since >= _DOUBT_S
 
 
 def maintain(connection: duckdb.DuckDBPyConnection, store: Store, keep: timedelta | None) -> None:

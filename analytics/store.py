@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,22 @@ _OURS = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal", DATA
 _FOLDER_MODE = 0o750
 _FILE_MASK = 0o027
 _LOCK_POLL_S = 0.1
+# Enough to notice a disk on which some blocks are left, but not as many as a commit needs.
+_PROBE_BYTES = 1024 * 1024
+# What open(2) says of O_TMPFILE on a file system, or a kernel, that does not have it.
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+_ACCESS = "check its owner, mode and mount"
+_SPACE = "free some space there, or keep fewer days (--keep)"
+_FILES = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+REMEDIES = {
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EROFS: _ACCESS,
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -108,15 +124,33 @@ def prepare(store: Store) -> None:
     except OSError as error:
         raise unusable(folder, error) from error
     if not os.access(folder, os.W_OK | os.X_OK) or not os.access(store.data, os.W_OK | os.X_OK):
-        raise StoreError(folder, "the store's folder cannot be written to", "check its owner, mode and mount")
+        do = REMEDIES[errno.EACCES]
+        raise StoreError(folder, "the store's folder cannot be written to", do, retryable=True)
 
 
 def unusable(folder: Path, error: OSError) -> StoreError:
     """What an operating system error on the store's folder means to a person."""
     if isinstance(error, FileExistsError | NotADirectoryError):
         return StoreError(folder, "is a file, not a store's folder", "name a folder")
-    do = "check its owner, mode and mount" if isinstance(error, PermissionError) or error.errno == errno.EROFS else ""
-    return StoreError(folder, error.strerror or str(error), do, retryable=True)
+    return StoreError(folder, error.strerror or str(error), REMEDIES.get(error.errno or 0, ""), retryable=True)
+
+
+def obstacle(store: Store) -> StoreError | None:
+    """What keeps a writer from making files in the store, found by trying; None where nothing does.
+
+    DuckDB and SQLite call a full disk, a read-only mount and a lack of descriptors alike "unable to open".
+    """
+    for folder in (store.folder, store.data):
+        try:
+            file = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(file, bytes(_PROBE_BYTES))
+            finally:
+                os.close(file)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                return unusable(folder, error)
+    return None
 
 
 def require(store: Store) -> None:
@@ -185,7 +219,8 @@ class WriterLock:
 
     def release(self) -> None:
         """Let the next writer in."""
-        os.ftruncate(self._fd, 0)
+        with suppress(OSError):  # on a full or read-only disk the signature stays; the lock goes with the descriptor
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 

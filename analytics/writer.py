@@ -19,7 +19,7 @@ import polars as pl
 
 from analytics import engine, envelope, intake, schema
 from analytics.additions import ROWS, Additions, ForwardedRow
-from analytics.maintenance import maintain
+from analytics.maintenance import Clock, maintain
 from analytics.position import Commit, Position
 from analytics.positions import read_forwarded, read_positions
 from analytics.rejects import RejectCap
@@ -73,12 +73,12 @@ class Writer:
 
     def positions(self) -> list[Position]:
         """The newest position of each file, in the order of their first appearance."""
-        with private_files(), engine.translated(self._store):
+        with private_files(), engine.translated(self._store, writing=True):
             return read_positions(self._live())
 
     def forwarded(self) -> dict[str, ForwardedRow]:
         """How far packets were forwarded to each target."""
-        with private_files(), engine.translated(self._store):
+        with private_files(), engine.translated(self._store, writing=True):
             return read_forwarded(self._live())
 
     def namespaces(self, interfaces: Collection[str]) -> dict[str, str]:
@@ -117,7 +117,7 @@ class Writer:
 
         Raises StoreError, `retryable` where trying again (under the same name) can help.
         """
-        with private_files(), engine.translated(self._store):
+        with private_files(), engine.translated(self._store, writing=True):
             if self._holds("taken", "name", name):
                 return 0
             objects = intake.fresh(self._live(), additions.objects, additions.listings)
@@ -132,7 +132,8 @@ class Writer:
 
     def take_in(self) -> int:
         """Store what waits in the inbox, each deposit once, and how many rows that is. Raises StoreError."""
-        return sum(self._taken_in(path) for path in envelope.waiting(self._store))
+        with engine.translated(self._store, writing=True):
+            return sum(self._taken_in(path) for path in envelope.waiting(self._store))
 
     def _taken_in(self, path: Path) -> int:
         try:
@@ -145,22 +146,24 @@ class Writer:
         return count
 
     def maintain(self, keep: timedelta | None = None) -> None:
-        """Merge small files, trim superseded positions, drop what nobody needs; with `keep`, also days older than it.
+        """Merge small files, trim superseded positions, drop what nobody needs; with `keep`, also days older than it
+        (not within an hour of the clock's having gone ahead, see `maintenance.Clock`).
 
         Raises StoreError; what was done so far stays done, and the next call goes on.
         """
-        with private_files(), engine.translated(self._store):
-            maintain(self._live(), self._store, keep)
+        with private_files(), engine.translated(self._store, writing=True):
+            maintain(self._live(), self._store, keep if self._clock.steady() else None)
 
     def _open(self) -> None:
         connection = self._live()
-        with engine.translated(self._store):
+        with engine.translated(self._store, writing=True):
             schema.migrate(connection, self._store.folder)
             self._cap = RejectCap.load(connection)
             found = connection.execute(_LAST).fetchone()
         sequence, stamp = found or (None, None)
         self._sequence = sequence or 0
         self._stamp = (stamp or self._stamp).astimezone(UTC)
+        self._clock = Clock(self._stamp if stamp else datetime.now(UTC))
 
     def _next_stamp(self) -> datetime:
         return max(datetime.now(UTC), self._stamp + timedelta(microseconds=1))
@@ -184,7 +187,7 @@ class Writer:
                 if self._did(landed):
                     return
                 if not engine.transient(error) or time.monotonic() >= deadline:
-                    raise engine.as_store_error(self._store, error) from error
+                    raise engine.as_store_error(self._store, error, writing=True) from error
             time.sleep(_RETRY_EVERY_S)
 
     def _transaction(self, rows: dict[str, pl.DataFrame]) -> None:

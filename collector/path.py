@@ -157,7 +157,7 @@ class Path:
 
     def _quiet(self, tail: Tail) -> bool:
         """True where no writer is to be expected: a stale one (rsyslog before its HUP) goes on for a while."""
-        return isinstance(tail.text, StreamText) or time.time() - tail.text.facts().changed >= self.settings.grace_s
+        return isinstance(tail.text, StreamText) or tail.idle_s() >= self.settings.grace_s
 
     def _rewritten(self, tail: Tail, *, moved: bool = False) -> Iterator[Piece]:
         """The file was cut: what was not read is in a copy, or lost. `moved`: the path leads to another file by now, so
@@ -313,6 +313,8 @@ class Path:
             younger = [text for text in texts[at + 1 :] if text in others]
         elif known is not None or self._arranged:
             since = (known.time.timestamp() if known else self._began) - TICK_S
+            if since > time.time():  # the clock was set back: whatever is not known may be new
+                since = 0.0
             younger = [text for text in others if text.facts().modified.timestamp() > since]
             younger = [text for text in younger if self._book.find(text, strictly=False) is None]
         else:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from analytics import LossRow, Position
 from collector.identity import Mark, digest
+from collector.idle import Idle
 from collector.lines import nuls, whole
 from collector.rows import Piece, losses_of, overlong, packets_of, rejects_of
 from collector.settings import LINE_LIMIT, Settings
@@ -52,6 +53,7 @@ class Tail:
         self.position = known
         self.mark = self._ahead = mark or Mark()
         self.size = known.size if known else 0
+        self._idle = Idle(text.facts())
         self._source = source
         self.settings = settings
         self._name = name
@@ -62,6 +64,10 @@ class Tail:
     def unchanged(self) -> bool:
         """True where the file system says that nothing happened since the last read came to the end."""
         return not self.behind and self._seen is not None and self._seen == self.text.facts()
+
+    def idle_s(self) -> float:
+        """Seconds since something happened to the file; raises OSError."""
+        return self._idle.note(self.text.facts())
 
     def intact(self) -> bool:
         """True where the bytes just before the place reached are what they were; raises OSError."""
@@ -177,6 +183,7 @@ class Tail:
         self.size = max(facts.size or 0, end)
         settled = facts.size is None or time.time() - facts.changed > TICK_S
         self._seen = facts if settled else None
+        self._idle.note(facts)
 
     def _stand(self) -> Position:
         """The position at the mark, with the totals as they were before."""

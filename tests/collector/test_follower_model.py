@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from analytics import LossRow
+from collector import idle as idle_module
 from collector import path as path_module
 from collector import tail as tail_module
 from collector.book import Book
@@ -63,7 +64,7 @@ class Follower(RuleBasedStateMachine):
         self.instances: list[Instance] = []
         self.number = 0
         self.pending = b""
-        self.skew = 0.0
+        self.skew = self.passed = 0.0
         self.opened = self.deleted = False
 
     @initialize(append=st.booleans(), header=st.booleans(), chunk=st.sampled_from([65536 + 128, 1024 * 1024]))
@@ -71,6 +72,8 @@ class Follower(RuleBasedStateMachine):
         self.append, self.header = append, header
         self.settings = Settings(grace_s=GRACE_S, chunk_bytes=chunk, batch_bytes=chunk)
         path_module.time = SimpleNamespace(time=lambda: time.time() + self.skew)  # type: ignore[assignment]
+        clock = SimpleNamespace(time=lambda: time.time() + self.skew, monotonic=lambda: time.monotonic() + self.passed)
+        idle_module.time = clock  # type: ignore[assignment]
         self.create()
         self.write(1)
         self.poll()
@@ -203,6 +206,7 @@ class Follower(RuleBasedStateMachine):
         if self.written is not self.instance:
             self.open_writer()
         self.skew = GRACE_S + 1
+        self.passed += self.skew
         self.read_all()
         self.skew = 0.0
 
@@ -225,7 +229,7 @@ class Follower(RuleBasedStateMachine):
             self.stop()
             self.check()
             os.close(self.writer)
-        path_module.time = time  # type: ignore[assignment]
+        path_module.time = idle_module.time = time
         shutil.rmtree(self.folder)
 
     def check(self) -> None:
