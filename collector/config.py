@@ -271,7 +271,7 @@ def _is_switch(parameter: click.Parameter) -> bool:
 
 def _has_bare_form(parameter: click.Parameter) -> bool:
     """True for `--journal [FOLDER]`, which may stand alone: the file says `journal = true`."""
-    return isinstance(parameter, click.Option) and not parameter.is_flag and parameter.flag_value is not None
+    return isinstance(parameter, click.Option) and not parameter.is_flag and isinstance(parameter.flag_value, str)
 
 
 def plain(parameter: click.Parameter, value: Any) -> Any:
