@@ -62,7 +62,7 @@ def asked(packets: Iterable[Packet], past: Past, directory: Directory) -> Asked:
             unplaced[logged.cause.value] += packet["packets"]
             continue
         flow = logged.flow
-        key = (flow.source.name, flow.destination.name, flow.service, flow.icmp_code, flow.source_port)
+        key = (flow.source.name, flow.destination.name, flow.ip_version, flow.service, flow.icmp_code, flow.source_port)
         counts[key] += packet["packets"]
         if key not in found:
             source, destination = directory.again(flow.source), directory.again(flow.destination)

@@ -36,7 +36,7 @@ FLOW = (
 _FLOWS = """
 SELECT {key}, CASE WHEN $source_ports THEN source_port END AS source_port, max(time) AS time,
     arg_max(node, time) AS node, sum(packet_count)::BIGINT AS packets
-FROM denied WHERE {where} GROUP BY ALL ORDER BY time DESC NULLS LAST, ALL
+FROM denied WHERE {where} GROUP BY ALL ORDER BY time DESC NULLS LAST, {key}, source_port
 """
 _LAST = (
     "SELECT * FROM denied WHERE {where} ORDER BY time DESC NULLS LAST, uptime_s DESC NULLS LAST, stored_at DESC LIMIT 1"

@@ -1,0 +1,104 @@
+"""`policies snapshot` and `policies attribute` as time goes by: what comes late, what changes, what is done twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analytics import Writer
+from tests.attribution.cluster import Store, line, pod, policy
+
+API, DB = pod("shop/api", "10.1.0.1"), pod("shop/db", "10.1.0.2")
+DENY_ALL: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Ingress"]}
+ONLY_WEB: dict[str, Any] = {
+    "podSelector": {"matchLabels": {"app": "db"}},
+    "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5432}]}],
+}
+TO_DB = line("10.1.0.1", "10.1.0.2", leaves="shop/db")
+
+
+def test_a_second_run_writes_nothing(store: Store) -> None:
+    """A verdict is written once, however often one asks; a packet that comes later finds it there."""
+    store.ingest(TO_DB)
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL))
+    assert [store.attribute()["verdicts"], store.attribute()["verdicts"]] == [1, 0]
+    store.ingest(line("10.1.0.1", "10.1.0.2", leaves="shop/db", after_s=60))
+    told = store.attribute("--again")
+    assert (told["verdicts"], told["packets"]["engine"]) == (0, 2)
+
+
+def test_packets_before_and_after_a_change_have_different_culprits(store: Store) -> None:
+    """A policy that replaced another is blamed only for what came after it."""
+    store.ingest(TO_DB, line("10.1.0.1", "10.1.0.2", leaves="shop/db", after_s=3600))
+    store.snapshot(API, DB, policy("shop/old", DENY_ALL))
+    changed = policy("shop/new", ONLY_WEB, made="2026-11-20T12:30:00Z")
+    store.snapshot(API, DB, changed, words=("--at", "2026-11-20T12:31:00Z"))
+    assert store.attribute()["packets"]["engine"] == 2
+    assert [row["denied_by"] for row in store.denied()] == [
+        ["KubernetesNetworkPolicy shop/old"],
+        ["KubernetesNetworkPolicy shop/new"],
+    ]
+
+
+def test_a_snapshot_that_comes_late_is_applied_to_old_packets(store: Store) -> None:
+    """Without policies of that time nothing is guessed; once they are known, the old packets are judged."""
+    store.ingest(TO_DB)
+    told = store.attribute()
+    assert told["not_attributed"][0]["cause"] == "no policies known of that time"
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL), words=("--valid-from", "2026-11-10"))
+    assert store.attribute()["packets"] == {"prefix": 0, "engine": 1, "none": 0}
+
+
+def test_what_is_learned_later_corrects_what_was_judged_before(store: Store) -> None:
+    """A snapshot of an earlier time changes the verdicts from then on, without being asked to judge again."""
+    store.ingest(TO_DB)
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL))
+    store.attribute()
+    store.snapshot(API, DB, policy("shop/db", ONLY_WEB), words=("--at", "2026-11-20T11:00:00Z"))
+    store.attribute()
+    assert [row["denied_by"] for row in store.denied()] == [["KubernetesNetworkPolicy shop/db"]]
+
+
+def test_a_verdict_ends_where_it_no_longer_holds(store: Store) -> None:
+    """Where the policies of that time turn out to allow the packet, the verdict goes, and the reason is told."""
+    store.ingest(TO_DB)
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL), policy("other/deny", DENY_ALL))
+    store.attribute()
+    store.snapshot(API, DB, policy("other/deny", DENY_ALL), policy("more/deny", DENY_ALL), words=("--at", "2026-11-19"))
+    told = store.attribute()
+    assert told["packets"] == {"prefix": 0, "engine": 0, "none": 1}
+    assert told["not_attributed"][0]["cause"] == "the policies known of that time allow it"
+    assert store.denied("decided_by") == [{"decided_by": None}]
+    assert store.attribute()["verdicts"] == 0
+
+
+def test_what_the_prefix_says_is_not_judged_again(store: Store) -> None:
+    """Calico named the policy on the line: it is counted, and nothing is written."""
+    store.ingest(
+        line("10.1.0.1", "10.1.0.2", leaves="shop/db", prefix="calico-packet np shop/db"),
+        log_prefix="calico-packet %k %p",
+    )
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL))
+    told = store.attribute()
+    assert (told["packets"], told["verdicts"]) == ({"prefix": 1, "engine": 0, "none": 0}, 0)
+
+
+def test_verdicts_wait_where_another_process_holds_the_store(store: Store) -> None:
+    """A running collector is not disturbed: it takes the verdicts from the inbox."""
+    store.ingest(TO_DB)
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL))
+    with Writer(store.path) as writer:
+        assert store.attribute()["queued"]
+        assert writer.take_in() == 1
+    assert store.denied() == [{"denied_by": ["KubernetesNetworkPolicy shop/deny"]}]
+
+
+def test_a_snapshot_without_policies_or_with_one_that_cannot_be_read_is_refused(store: Store) -> None:
+    """A policy that is missing would blame others: nothing is kept, and the sentence says what to do."""
+    empty = store.run("policies", "snapshot", "-", text="{}\n---\n")
+    assert empty.exit_code == 2
+    bad = store.run(
+        "policies", "snapshot", "-", text="apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nspec: 7\n"
+    )
+    assert (bad.exit_code, bad.stdout) == (2, "")
+    for words in (("--at", "2999-01-01"), ("--at", "soon"), ("--at", "2h", "--valid-from", "1h")):
+        assert store.run("policies", "snapshot", "-", *words, text="").exit_code == 2
