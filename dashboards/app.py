@@ -68,14 +68,13 @@ def main() -> None:
         st.switch_page(native[going[0]], query_params=going[1])
     if going:
         st.query_params.from_dict(going[1])
-    view, problems = view_of_link()
+    view, _ = view_of_link()
     with st.sidebar:
         show(tag("div", "denylog", tag("small", "denied traffic"), css="dl-brand"))
         for page in PAGES:
             st.page_link(
                 native[page.name], label=page.title, icon=page.icon, query_params=carried(view), width="stretch"
             )
-    st.session_state["denylog-link"] = (view, problems)
     chosen.run()
 
 
@@ -86,7 +85,7 @@ def carried(view: View) -> dict[str, str | list[str]]:
 
 def draw(page: Page) -> None:
     """One page: controls, then the part that refreshes."""
-    view, problems = st.session_state["denylog-link"]
+    view, problems = view_of_link()
     seen, trouble = looked(view)
     if page.filtered:
         controls.sidebar(seen, view)
@@ -151,4 +150,5 @@ def tell(error: Exception) -> None:
     notice("The store cannot be shown", f"{error}.", kind="error", command=command)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from dashboards.theme import Theme
 PICK = "pick"
 _LABEL_PIXELS = 190
 _ROW_PIXELS = 26
+_EDGE_PIXELS = 22
 _TIMELINE_PIXELS = 270
 
 
@@ -162,5 +163,5 @@ def ranking(bars: Sequence[Bar], what: str, theme: Theme) -> alt.LayerChart:
     figures = base.mark_text(align="left", dx=5, fontSize=12, color=theme.text).encode(
         text=alt.Text("packets:Q", format=",")
     )
-    chart: alt.LayerChart = (marks + figures).properties(height=max(len(bars), 1) * _ROW_PIXELS + 8)
+    chart: alt.LayerChart = (marks + figures).properties(height=max(len(bars), 1) * _ROW_PIXELS + _EDGE_PIXELS)
     return chart

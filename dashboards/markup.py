@@ -14,6 +14,8 @@ import streamlit as st
 
 from analytics.values import harmless
 
+# Characters of the longest figure: a count of millions.
+_FIGURE = 10
 _STYLE = Path(__file__).with_name("style.css")
 
 
@@ -63,12 +65,17 @@ def tiles(figures: Iterable[tuple[str, str, str]]) -> None:
         tag(
             "div",
             tag("span", label, css="dl-label"),
-            tag("span", value, css="dl-value"),
+            tag("span", value, css=_value_class(value)),
             tag("span", remark, css="dl-remark"),
         )
         for label, value, remark in figures
     )
     show(tag("div", joined(boxes), css="dl-tiles"))
+
+
+def _value_class(value: str) -> str:
+    """Figures are large; words and times are smaller, so that they fit."""
+    return "dl-value" if len(value) <= _FIGURE else "dl-value dl-words"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:

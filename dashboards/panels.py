@@ -17,7 +17,7 @@ import streamlit as st
 from analytics.queries import Answer, top
 from dashboards import charts, questions
 from dashboards.charts import PICK, Bar, Slice
-from dashboards.links import PRESETS, SPLITS, bar_seconds
+from dashboards.links import SPLITS, bar_seconds
 from dashboards.look import Look, go
 from dashboards.markup import heading, notice
 from dashboards.questions import Totals
@@ -112,10 +112,9 @@ def _length(seconds: int) -> str:
 def _domain(look: Look, total: Totals) -> tuple[datetime, datetime]:
     """What the time axis covers: the view's time, or where that is open the packets'."""
     since = look.span.since or total.first or look.now
-    until = look.span.until or max(total.last or since, since + timedelta(seconds=1))
-    if look.view.since in PRESETS and look.view.since not in ("", "all") and not look.view.until:
-        until = look.now
-    return look.local(since), look.local(until)
+    latest = {"": look.moment.newest, "all": total.last}.get(look.view.since, look.now)
+    until = look.span.until or latest or look.now
+    return look.local(since), look.local(max(until, since + timedelta(seconds=1)))
 
 
 def _width(look: Look, total: Totals) -> int:

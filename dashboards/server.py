@@ -73,6 +73,8 @@ def streamlit_options(settings: Settings) -> dict[str, object]:
     return {
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
+        # Its CSV would hold cells that a spreadsheet takes for formulas; ours does not.
+        "client.disableDataExport": True,
         "client.showErrorDetails": "none",
         "client.showErrorLinks": False,
         "client.allowedOrigins": [],
@@ -130,7 +132,7 @@ _BASE = "<script>window.__streamlit = {BACKEND_BASE_URL: location.origin, MAIN_P
 
 def front_page() -> list[BaseRoute]:
     """Streamlit's page with our name and icon, at the address of each of our pages."""
-    from starlette.responses import HTMLResponse  # noqa: PLC0415 - after Streamlit, see serve
+    from starlette.responses import HTMLResponse, RedirectResponse  # noqa: PLC0415 - after Streamlit, see serve
     from starlette.routing import Route  # noqa: PLC0415
     from streamlit.file_util import get_static_dir  # noqa: PLC0415
 
@@ -147,7 +149,11 @@ def front_page() -> list[BaseRoute]:
     async def answer(request: Request) -> Response:
         return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
-    return [Route(f"/{name}", answer) for name in ("", *PAGES)]
+    async def front(request: Request) -> Response:
+        return RedirectResponse(f"/?{request.url.query}" if request.url.query else "/")
+
+    # Streamlit has its first page at no other address than the root.
+    return [Route("/", answer), Route(f"/{PAGES[0]}", front), *(Route(f"/{name}", answer) for name in PAGES[1:])]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
