@@ -24,6 +24,7 @@ from analytics.filters import FilterError
 from analytics.findings_rules import RulesError
 from analytics.inventory_commands import inventory
 from analytics.options import Exit
+from collector import cluster_commands as following
 from collector import commands as writing
 from collector import doctor_commands as diagnosing
 from collector import forward_commands as forwarding
@@ -77,9 +78,10 @@ def sentence(error: Exception) -> tuple[str, Exit]:
     """What to say of an error, and the exit code."""
     from analytics import QueryError, StoreError
     from collector import CollectorError
+    from policies.errors import ClusterError
 
     match error:
-        case StoreError():
+        case StoreError() | ClusterError():
             return str(error), Exit.TRY_AGAIN if error.retryable else Exit.USAGE
         case FilterError() | RulesError() | QueryError() | CollectorError():
             return str(error), Exit.USAGE
@@ -163,6 +165,7 @@ def completion(shell: str) -> None:
 
 
 join(policies)
+inventory.add_command(following.watch)
 COMMANDS = (
     *writing.COMMANDS,
     *forwarding.COMMANDS,

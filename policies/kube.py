@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -78,6 +79,7 @@ class Cluster:
         timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         with self._told():
             self._client = client_adapter.Client(config, client_adapter.ConnectionParams(timeout=timeout))
+        self._watches: set[socket.socket] = set()
 
     @classmethod
     def connect(cls, context: str | None = None, kubeconfig: str | None = None) -> Self:
@@ -91,7 +93,10 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """End the watches, whichever thread waits for them, and close all connections."""
+        for each in list(self._watches):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         self._client.close()
 
     def served(self, wanted: Iterable[Resource]) -> list[Resource]:
@@ -151,9 +156,13 @@ class Cluster:
             if not response.is_success:
                 response.read()
                 raise self._refused(response, asked)
-            for line in response.iter_lines():
-                if line:
+            connection = response.extensions["network_stream"].get_extra_info("socket")
+            self._watches.add(connection)
+            try:
+                for line in filter(None, response.iter_lines()):
                     yield self._event(self._json(line), resource, asked)
+            finally:
+                self._watches.discard(connection)
 
     def _event(self, event: Data, resource: Resource, asked: str) -> Event:
         found = event.get("object") or {}
@@ -227,6 +236,8 @@ class Cluster:
             raise _unreachable(where, error) from error
         except httpx2.InvalidURL as error:
             raise ClusterError(where, f"is no address ({error})", "correct 'server' in the kubeconfig") from error
+        except RuntimeError as error:  # httpx2 says so when another thread closes the client
+            raise ClusterError(where, "the connection was closed", retryable=True) from error
         except (ConfigError, OSError, KeyError, TypeError, ValueError) as error:
             what = f"cannot be asked with these credentials ({_words(error)})"
             raise ClusterError(where, what, "check the user and the certificates in the kubeconfig") from error

@@ -59,7 +59,8 @@ class ApiServer:
     `served`: API versions that exist. `forbidden`: (verb, plural) pairs that nobody may. `busy`: how many of the next
     requests are answered 429. `gone_as_status`: a version that is too old is told as HTTP 410 rather than as an event.
     `creates_by_apply`: False plays Calico 3.32.0's API server, where applying what does not exist is a 404.
-    `certificate`: files of a certificate and its key, to serve HTTPS. `requests`: method and path of all that came.
+    `certificate`: files of a certificate and its key, to serve HTTPS. `port`: 0 takes a free one. `requests`: method and
+    path of all that came.
     """
 
     served: frozenset[str] = frozenset(resource.api_version for resource in READS)
@@ -69,6 +70,7 @@ class ApiServer:
     creates_by_apply: bool = True
     bookmark_s: float = 0.2
     certificate: tuple[Path, Path] | None = None
+    port: int = 0
     requests: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -78,8 +80,9 @@ class ApiServer:
         self.changed = threading.Condition()
         self._pages: dict[str, tuple[int, list[Data]]] = {}
         handler = type("Handler", (_Handler,), {"api": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._http.daemon_threads = True
+        self.port = self._http.server_address[1]
         if self.certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self.certificate)
@@ -88,10 +91,6 @@ class ApiServer:
     @property
     def url(self) -> str:
         return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
-
-    @property
-    def port(self) -> int:
-        return self._http.server_address[1]
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -394,6 +393,14 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         """Tests are quiet."""
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            super().handle()
+
+    def finish(self) -> None:
+        with suppress(ConnectionError):
+            super().finish()
+
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.api.requests.append(f"{self.command} {self.path}")
@@ -472,8 +479,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(json.dumps(event).encode() + b"\n")
         for event in events:
             self._chunk(json.dumps(event).encode() + b"\n")
-        with suppress(OSError):
-            self._chunk(b"")
+        self._chunk(b"")
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")

@@ -1,0 +1,413 @@
+"""`inventory watch`: a cluster's lists and watches become versions of objects. The API server is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics import Reader, Writer
+from analytics.inventory import objects_at
+from collector import cluster as following
+from collector.cluster import Cadence, Pauses, Tally, watch
+from policies.cluster_source import LiveCluster
+from policies.errors import ClusterError
+from tests.policies.apiserver import ApiServer
+
+ROOT = Path(__file__).parents[2]
+QUICK = Cadence(batch_s=0.05, discover_s=600, first_pause_s=0.02, longest_pause_s=0.1)
+PATIENCE_S = 30
+
+
+def _pod(name: str, address: str = "", **more: Any) -> dict[str, Any]:
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]} if address else {"phase": "Pending"}
+    metadata = {"name": name, "namespace": "shop", "labels": {"app": name.partition("-")[0]}}
+    spec = {"nodeName": "worker-1", "containers": [{"name": "main", "image": "registry.example/app:1"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status | more}
+
+
+def _policy(name: str, order: int) -> dict[str, Any]:
+    spec = {"order": order, "selector": "app == 'web'", "types": ["Ingress"]}
+    return {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": spec,
+    }
+
+
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "worker-1"},
+    "spec": {"podCIDR": "10.0.0.0/24"},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+}
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        server.kubeconfig(tmp_path / "config", "reader")
+        server.put(NODE, _pod("web-1", "10.0.0.1"))
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@contextmanager
+def watching(api: ApiServer, tmp_path: Path, store: str, cadence: Cadence = QUICK) -> Iterator[Tally]:
+    """The watch runs in a thread; on the way out it is stopped, and what it raised is raised here."""
+    stop, ready, ended = threading.Event(), threading.Event(), []
+    live = LiveCluster(None, str(tmp_path / "config"))
+    tally = Tally()
+
+    def run() -> None:
+        try:
+            done = watch(live, store, stop, cadence=cadence, ready=lambda resources: ready.set())
+            tally.deposits, tally.rows, tally.queued = done.deposits, done.rows, done.queued
+        except BaseException as error:
+            ended.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(PATIENCE_S)
+        yield tally
+    finally:
+        stop.set()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    if ended:
+        raise ended[0]
+
+
+def rows(store: str, sql: str) -> list[Any]:
+    with Reader(store) as reader:
+        return list(reader.rows(sql).rows)
+
+
+def until(store: str, sql: str, holds: Callable[[list[Any]], bool]) -> list[Any]:
+    """Ask until the answer is as expected."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds(found := rows(store, sql)):
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
+    return found
+
+
+def _is(count: int) -> Callable[[list[Any]], bool]:
+    return lambda found: found == [(count,)]
+
+
+HOLDERS = """
+SELECT pod, valid_from, valid_until FROM address_intervals WHERE address = '10.0.0.1' AND pod IS NOT NULL
+ORDER BY valid_from
+"""
+PODS = (
+    "SELECT name, addresses, valid_from, valid_until FROM object_intervals WHERE kind = 'Pod' ORDER BY valid_from, name"
+)
+COUNT = "SELECT name FROM object_intervals WHERE kind = 'Pod' AND valid_until IS NULL ORDER BY name"
+
+
+def test_once_stores_what_a_dump_says(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """The same versions as `inventory import` of the same objects; a second run stores nothing new."""
+    api.put(_policy("web", 100), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    live = LiveCluster(None, str(tmp_path / "config"))
+    assert watch(live, store, threading.Event(), once=True).rows == 4
+    assert watch(live, store, threading.Event(), once=True).rows == 0
+    dump = {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [each for held in api.objects.values() for each in held.values()],
+    }
+    (tmp_path / "dump.json").write_text(json.dumps(dump))
+    other = str(tmp_path / "other")
+    _cli("inventory", "import", "--store", other, str(tmp_path / "dump.json"))
+    compared = "SELECT kind, namespace, name, uid, addresses, networks, body FROM object_intervals ORDER BY ALL"
+    assert rows(store, compared) == rows(other, compared)
+
+
+def test_a_pod_replaced_under_its_address_ends_in_two_intervals(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """The first ends where it was deleted, the second begins no earlier, and each moment has one holder."""
+    with watching(api, tmp_path, store):
+        api.put(_pod("web-2"))
+        time.sleep(1.1)  # API times have whole seconds
+        api.remove("Pod", "web-1", "shop")
+        api.put(_pod("web-2", "10.0.0.1", startTime=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
+        first, second = until(store, HOLDERS, lambda found: len(found) == 2)
+    assert (first[0], second[0]) == ("web-1", "web-2")
+    assert first[2] <= second[1]
+    uids = rows(store, "SELECT count(DISTINCT uid) FROM object_intervals WHERE kind = 'Pod'")
+    assert uids == [(2,)]
+
+
+def test_the_same_name_with_another_uid_is_another_pod(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """A StatefulSet's pod that moved: deleted and made again, with another address."""
+    with watching(api, tmp_path, store):
+        api.remove("Pod", "web-1", "shop")
+        time.sleep(1.1)
+        api.put(_pod("web-1", "10.0.0.9"))
+        first, second = until(store, PODS, lambda found: len(found) == 2)
+    assert (list(first[1]), list(second[1])) == (["10.0.0.1"], ["10.0.0.9"])
+    assert first[3] is not None
+    assert first[3] <= second[2]
+    assert second[3] is None
+
+
+@pytest.mark.parametrize("as_status", [False, True])
+def test_an_expired_version_begins_with_a_new_list(api: ApiServer, tmp_path: Path, store: str, as_status: bool) -> None:
+    """410 Gone, as an event or as an answer: what happened meanwhile is found, also what was deleted."""
+    api.gone_as_status = as_status
+    api.put(_pod("db-1", "10.0.0.5"))
+    with watching(api, tmp_path, store):
+        with api.changed:  # nobody hears of this: the history is gone before the watch comes back
+            api.generation += 1
+            api.remove("Pod", "web-1", "shop")
+            api.put(_pod("cache-1", "10.0.0.6"))
+            api.compact()
+        assert until(store, COUNT, lambda found: len(found) == 2 and found[0][0] == "cache-1") == [
+            ("cache-1",),
+            ("db-1",),
+        ]
+        api.put(_pod("new-1", "10.0.0.7"))
+        until(store, COUNT, lambda found: ("new-1",) in found)
+    assert len([request for request in api.requests if request.startswith("GET /api/v1/pods?limit")]) == 2
+
+
+def test_a_broken_connection_is_taken_up_where_it_ended(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """Ten breaks in the middle of the stream, with changes around each: nothing is missed, nothing is listed again."""
+    with watching(api, tmp_path, store):
+        for number in range(10):
+            api.put(_pod(f"a{number}-1", f"10.0.1.{number}"))
+            api.drop()
+            api.put(_pod(f"b{number}-1", f"10.0.2.{number}"))
+        until(store, COUNT, lambda found: len(found) == 21)
+    assert len([request for request in api.requests if request.startswith("GET /api/v1/pods?limit")]) == 1
+    assert rows(store, "SELECT count(*) FROM objects WHERE kind = 'Pod'") == [(21,)]
+
+
+def test_a_restart_finds_what_it_missed(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """What was deleted while nobody watched is gone, what stayed is not stored again."""
+    api.put(_pod("db-1", "10.0.0.5"))
+    with watching(api, tmp_path, store):
+        pass
+    api.remove("Pod", "web-1", "shop")
+    api.put(_pod("cache-1", "10.0.0.6"))
+    with watching(api, tmp_path, store):
+        until(store, COUNT, lambda found: found == [("cache-1",), ("db-1",)])
+    assert rows(store, "SELECT name, gone FROM objects WHERE kind = 'Pod' ORDER BY name, gone") == [
+        ("cache-1", False), ("db-1", False), ("web-1", False), ("web-1", True),
+    ]  # fmt: skip
+
+
+def test_what_says_nothing_new_is_not_stored(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """The heartbeats of nodes and the conditions of pods change all the time."""
+    with watching(api, tmp_path, store):
+        for number in range(20):
+            api.put(_pod("web-1", "10.0.0.1", conditions=[{"type": "Ready", "lastProbeTime": str(number)}]))
+            api.put(NODE | {"status": NODE["status"] | {"conditions": [{"type": "Ready", "n": number}]}})  # type: ignore[operator]
+        api.put(_pod("last-1", "10.0.0.2"))
+        until(store, COUNT, lambda found: ("last-1",) in found)
+    assert rows(store, "SELECT kind, count(*) FROM objects GROUP BY 1 ORDER BY 1") == [("Node", 1), ("Pod", 2)]
+
+
+def test_policies_of_a_time_can_be_had_again(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """A snapshot is the objects of a moment: before the change, after it, after the end."""
+
+    def orders(at: datetime) -> list[Any]:
+        with Reader(store) as reader:
+            return [each["spec"]["order"] for each in objects_at(reader, at, ["NetworkPolicy"])]
+
+    with watching(api, tmp_path, store):
+        seen = []
+        for order in (100, 200):
+            api.put(_policy("web", order))
+            until(store, "SELECT count(*) FROM objects WHERE kind = 'NetworkPolicy'", _is(len(seen) + 1))
+            seen.append(datetime.now(UTC))
+            time.sleep(1.1)
+        api.remove("NetworkPolicy", "web", "shop")
+        until(store, "SELECT count(*) FROM objects WHERE gone", lambda found: found == [(1,)])
+    assert [orders(at) for at in seen] == [[100], [200]]
+    assert orders(datetime.now(UTC) + timedelta(seconds=1)) == []
+
+
+def test_a_store_that_is_held_gets_the_changes_too(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """They wait in its inbox until the holder takes them in."""
+    with Writer(store) as writer:
+        with watching(api, tmp_path, store) as tally:
+            api.put(_pod("db-1", "10.0.0.5"))
+            end = time.monotonic() + PATIENCE_S
+            taken = 0
+            while taken < 3:
+                taken += writer.take_in()
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        assert tally.queued == tally.rows == 3
+    assert rows(store, COUNT) == [("db-1",), ("web-1",)]
+
+
+def test_an_api_that_goes_away_takes_its_objects_along(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """Calico's API server is removed: its storage is watched instead, and no policy is there twice."""
+    stored = _policy("default.web", 100) | {"apiVersion": "crd.projectcalico.org/v1"}
+    api.put(_policy("web", 100), stored)
+    versions = "SELECT api_version FROM object_intervals WHERE kind = 'NetworkPolicy' AND valid_until IS NULL"
+    cadence = Cadence(batch_s=0.05, discover_s=0.2, first_pause_s=0.02, longest_pause_s=0.1)
+    with watching(api, tmp_path, store, cadence):
+        until(store, versions, lambda found: found == [("projectcalico.org/v3",)])
+        api.served -= {"projectcalico.org/v3"}
+        until(store, versions, lambda found: found == [("crd.projectcalico.org/v1",)])
+
+
+def test_a_cluster_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The API server starts after the watch, which has said once that it waits; with --once there is no waiting."""
+    with ApiServer() as gone:
+        port = gone.port
+        gone.kubeconfig(tmp_path / "config", "reader")
+    live = LiveCluster(None, str(tmp_path / "config"))
+    with pytest.raises(ClusterError, match="cannot be reached"):
+        watch(live, store, threading.Event(), once=True)
+    late = ApiServer(port=port)
+    late.put(_pod("web-1", "10.0.0.1"))
+
+    def start() -> None:
+        time.sleep(0.5)
+        late.__enter__()
+
+    threading.Thread(target=start).start()
+    with watching(late, tmp_path, store):
+        until(store, COUNT, lambda found: found == [("web-1",)])
+    late.__exit__()
+    assert ["cannot be reached" in message for message in caplog.messages] == [True, False], caplog.messages
+
+
+def test_what_no_waiting_mends_ends_the_watch(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """A resource that may not be listed; one that may no longer be watched later is only told."""
+    api.forbidden.add(("list", "pods"))
+    with pytest.raises(ClusterError, match="does not let you list pods"), watching(api, tmp_path, store):
+        pass
+
+
+def test_rights_that_are_taken_away_for_a_while_are_waited_for(
+    api: ApiServer, tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and once more when it works again."""
+    with watching(api, tmp_path, store):
+        api.forbidden.add(("watch", "pods"))
+        api.drop()
+        api.put(_pod("db-1", "10.0.0.5"))
+        _heard(caplog, "does not let you watch pods")
+        api.forbidden.clear()
+        until(store, COUNT, lambda found: len(found) == 2)
+        _heard(caplog, "is watched again")
+    assert len(caplog.messages) == 2, caplog.messages
+
+
+def _heard(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not any(text in message for message in caplog.messages):
+        assert time.monotonic() < end, caplog.messages
+        time.sleep(0.05)
+
+
+def test_pauses_grow_to_a_limit_and_differ() -> None:
+    """Twice as long each time, up to half as much more or less, so that many clients do not come at once."""
+    pauses = Pauses(Cadence(first_pause_s=1, longest_pause_s=8))
+    random.seed(1)
+    waits = [pauses.longer() for _ in range(50)]
+    assert all(0.5 * wanted <= wait <= 1.5 * wanted for wait, wanted in zip(waits, [1, 2, 4] + [8] * 47, strict=True))
+    assert len(set(waits)) == 50
+    pauses.reset()
+    assert pauses.longer() <= 1.5
+
+
+def _cli(*arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, **given
+    )
+
+
+def test_sigterm_stores_what_was_seen_and_ends(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """Soon, with exit code 0, although its watches would last for minutes."""
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "inventory",
+        "watch",
+        "--store",
+        store,
+        "--kubeconfig",
+        str(tmp_path / "config"),
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "watching 19 kinds of objects\n" or process.kill()
+        api.put(_pod("db-1", "10.0.0.5"))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        assert process.wait(PATIENCE_S) == 0
+        assert time.monotonic() - sent < 20
+        assert "versions of objects in" in process.stderr.read()
+    assert rows(store, COUNT) == [("db-1",), ("web-1",)]
+
+
+def test_trouble_is_one_sentence(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """Exit code 2 for what a person has to mend, 3 for what may pass."""
+    bad = _cli("inventory", "watch", "--store", store, "--kubeconfig", str(tmp_path / "absent"))
+    assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
+    assert "there is no kubeconfig" in bad.stderr
+    api.busy = 10**6
+    busy = _cli("inventory", "watch", "--once", "--store", store, "--kubeconfig", str(tmp_path / "config"))
+    assert (busy.returncode, busy.stderr.count("\n")) == (3, 1), busy.stderr
+
+
+def test_ten_thousand_pods_stay_within_bounds(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """Listing 10 000 pods costs less than 150 MB more than listing one."""
+    program = (
+        "import sys, resource, threading; from collector.cluster import watch; from policies.cluster_source import"
+        " LiveCluster; done = watch(LiveCluster(None, sys.argv[1]), sys.argv[2], threading.Event(), once=True);"
+        " print(done.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+
+    def measured(store: str) -> tuple[int, int]:
+        ran = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "config"), store],
+            cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ,
+        )  # fmt: skip
+        count, megabytes = map(int, ran.stdout.split())
+        return count, megabytes
+
+    few = measured(store + "-few")
+    api.put(
+        *(_pod(f"p{n}-1", f"10.{n // 62500}.{n // 250 % 250}.{n % 250 + 1}", padding="x" * 1000) for n in range(10_000))
+    )
+    many = measured(store)
+    assert (few[0], many[0]) == (2, 10_002)
+    assert many[1] - few[1] < 150, (few, many)
+
+
+def test_the_watch_reads_only_what_an_inventory_holds() -> None:
+    """Every watched resource is in the table of what is read, and no configuration is among them."""
+    kinds = {resource.kind for resource in following.WATCHED}
+    assert {"Pod", "Node", "Service", "Namespace", "NetworkPolicy", "HostEndpoint", "Tier", "IPPool"} <= kinds
+    assert not kinds & {"FelixConfiguration", "ClusterInformation"}
