@@ -144,7 +144,9 @@ def obstacle(store: Store) -> StoreError | None:
         try:
             file = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
-                os.write(file, bytes(_PROBE_BYTES))
+                left = _PROBE_BYTES
+                while left:  # the last free blocks are filled without an error
+                    left -= os.write(file, bytes(left))
             finally:
                 os.close(file)
         except OSError as error:
