@@ -44,7 +44,7 @@ FROM {{packets}} follow_up IS NULL AND time IS NOT NULL AND source_ip IS NOT NUL
     AND {{time}} AND NOT coalesce({_REPLY}, false)""",
     "slots": """
 SELECT same, number, min(time) AS time, max(time) AS last, sum(packet_count)::BIGINT AS packets,
-    count(DISTINCT flow) AS attempts, any_value(service) AS service, any_value(node) AS node,
+    list_unique(list(flow)) AS attempts, any_value(service) AS service, any_value(node) AS node,
     any_value(direction) AS direction, any_value(source_ip) AS source_ip, any_value(destination_ip) AS destination_ip,
     any_value(protocol) AS protocol, any_value(destination_port) AS port, any_value(in_interface) AS in_interface,
     any_value(out_interface) AS out_interface, 0 AS repeat_count,
@@ -326,6 +326,8 @@ WHERE began >= source_began + $first_seen_history""",
 _PARTS: dict[str, str] = {
     **_VERTICAL, **_HORIZONTAL, **_SPOOFED, **_BEACONING, **_CLIENTS, **_OFFENDERS, **_SPIKES, **_FIRST_SEEN,
 }  # fmt: skip
+# Cheaper to compute again than to keep: few of their columns are asked for each time.
+_KEPT = dict.fromkeys(("asked", "quiet"), "NOT MATERIALIZED")
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -346,7 +348,7 @@ def query(where: Where, settings: Settings, since: datetime | None, until: datet
     parts = {name: sql.format_map(base | sources) for name, sql in (_BASE | _PARTS).items()}
     found = " UNION ALL ".join(f"FROM {rule}" for rule in settings.values)
     recent = f"WHERE last >= {context.bind(since)}" if since else ""
-    text = "WITH " + ",\n".join(f"{name} AS ({sql})" for name, sql in parts.items())
+    text = "WITH " + ",\n".join(f"{name} AS {_KEPT.get(name, '')} ({sql})" for name, sql in parts.items())
     text += f"\nSELECT * FROM ({found}) {recent} ORDER BY first, rule, subject, about"
     return Where(text, _used(text, {**context.parameters, **_flat(settings.values)}))
 
