@@ -201,7 +201,9 @@ def _room(store: StoreFacts) -> str:
 def check_targets(facts: Facts) -> Iterator[Finding]:
     """Do the servers to forward to answer?"""
     for target in facts.targets:
-        if target.error:
+        if target.wrong:
+            yield Finding("target", "fail", target.error, "denylog forward --help names what a URL may hold")
+        elif target.error:
             host = target.name.partition("://")[2]
             name, _, port = host.rpartition(":")
             yield Finding(

@@ -118,7 +118,7 @@ def check_container(facts: Facts) -> Iterator[Finding]:
             "this node is a container (Kind): all nodes share one kernel log",
             "" if kernel.log_all else _NETNS,
         )
-    elif kernel.container and not kernel.initial:
+    elif kernel.container and not kernel.initial and not kernel.log_all:
         yield Finding(
             "container",
             "warn",
@@ -126,8 +126,8 @@ def check_container(facts: Facts) -> Iterator[Finding]:
             "hostNetwork: true, or run `denylog doctor` on the node",
         )
     else:
-        where = f"a {kernel.container} in the machine's own network namespace" if kernel.container else "no container"
-        yield Finding("container", "ok", where)
+        where = "the machine's own network namespace" if kernel.initial else "a network namespace whose rules may log"
+        yield Finding("container", "ok", f"this {kernel.container or 'machine'} is in {where}")
 
 
 def check_syslog(facts: Facts) -> Iterator[Finding]:

@@ -114,10 +114,14 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """A server to forward to, by its name without secrets: why it does not answer, "" where it does."""
+    """A server to forward to, by its name without secrets: why it does not answer, "" where it does.
+
+    `wrong`: the URL, or a file that it names, will not do. `silent`: it cannot answer, UDP has no answers.
+    """
 
     name: str
     error: str = ""
+    wrong: bool = False
     silent: bool = False
 
 
@@ -318,7 +322,9 @@ def _target(url: str) -> TargetFacts:
     try:
         target = parse_target(url)
         open_transport(target, make_context(target), threading.Event()).close()
-    except (CollectorError, Broken) as error:
+    except CollectorError as error:
+        return TargetFacts(redacted(url).strip("'"), str(error), wrong=True)
+    except Broken as error:
         return TargetFacts(redacted(url).strip("'"), str(error))
     return TargetFacts(target.name, silent=target.scheme == "udp")
 
