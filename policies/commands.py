@@ -50,6 +50,14 @@ def policies() -> None:
       denylog policies who-can web/server:80 cluster.yaml
       denylog policies allow --from web/client --to web/server:80/tcp cluster.yaml
 
+    \b
+    Ask about the packets in the store, by the policies of their time:
+      denylog policies snapshot cluster.yaml           keep the policies of now beside them
+      denylog policies attribute --since 1d            which policies denied what
+      denylog policies explain --packet last           why, rule by rule
+      denylog policies what-if new.yaml --since 1d     what would these policies let through
+      denylog policies allow --since 1h --to-port 80   the smallest policy that would
+
     Exit codes: 0 ok, 1 findings, 2 bad usage or input, 3 the cluster does not answer.
     """
 

@@ -119,7 +119,7 @@ def _flow(fields: dict[str, Any], directory: Directory) -> Flow:
 def read_flows(text: str, directory: Directory) -> list[Flow]:
     """Flows from JSON lines, one object each, with the names of stored packets or with `from` and `to`.
 
-    `source_ip`, `destination_ip`, `protocol`, `destination_port` (and `icmp_type`), as `denylog query -o jsonl` prints
+    `source_ip`, `destination_ip`, `protocol`, `destination_port` (and `icmp_type`), as `denylog packets -o jsonl` prints
     them; or `{"from": "web/client", "to": "web/server:80/tcp"}`. Raises PolicyError.
     """
     flows = []

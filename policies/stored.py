@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC
 
 from policies.actions import Exit, Result
 from policies.allow import allow
@@ -109,7 +110,7 @@ def explain_packet(sources: Sequence[Source], which: str, archive: Archive, outp
         notes.append(f"these policies allow it, though it was logged: {disagreement(verdict)}")
     match output:
         case "json":
-            data = {"packet": _place(packet), "time": packet["time"].isoformat(), **as_data(verdict)}
+            data = {"packet": _place(packet), "time": packet["time"].astimezone(UTC).isoformat(), **as_data(verdict)}
             return Result(json.dumps(data, indent=2) + "\n", tuple(notes))
         case "dot":
             return Result(as_dot(verdict), tuple(notes))
@@ -122,7 +123,7 @@ def _place(packet: Packet) -> str:
 
 def _time(packet: Packet) -> str:
     time = packet.get("time")
-    return time.isoformat(sep=" ", timespec="seconds") if time else "no known time"
+    return time.astimezone(UTC).isoformat(sep=" ", timespec="seconds") if time else "no known time"
 
 
 # -- what if, allow --------------------------------------------------------------------------------------------------
