@@ -1,7 +1,7 @@
 """Who source and destination of a packet were at its time, and who denied it: SQL for as much of it as is asked for.
 
 Rule: the interface decides before the address, what decided is said, and where nothing is known the column is null.
-The view `denied` has all columns; `denied` the function leaves out every join that its caller does not need.
+The view `denied` has all columns; `select` leaves out every join that its columns do not need.
 """
 
 from __future__ import annotations
@@ -118,26 +118,24 @@ _JOINS = {
 }
 
 
-def denied(*texts: str, rows: str = "packets") -> str:
-    """A relation in parentheses: the columns of `packets`, `packet_count`, and those of COLUMNS that `texts` name.
-
-    `rows` may stand for packets: a table with those of their columns that attribution asks for.
-    """
-    words = set(re.findall(r"\w+", " ".join(texts)))
-    return f"({_select([name for name in COLUMNS if name in words], rows)})"
-
-
 def denied_view() -> str:
     """The view with all columns."""
-    return _select(list(COLUMNS))
+    return f"{chain(needs(COLUMNS))}{select(COLUMNS)}"
 
 
-def _select(names: Iterable[str], rows: str = "packets") -> str:
+def needs(names: Iterable[str]) -> list[str]:
+    """The relations that these columns need."""
+    return list(dict.fromkeys(_JOINS[alias][0] for alias in _aliases(names)))
+
+
+def select(names: Iterable[str]) -> str:
+    """The denied packets with these of COLUMNS, over `packets` and the relations that they need."""
     columns = "".join(f",\n    {COLUMNS[name]} AS {name}" for name in names)
-    aliases = [alias for alias in _JOINS if re.search(rf"\b{alias}\.", columns)]
-    joins = "".join(f"\nLEFT JOIN {_JOINS[alias][0]} AS {alias} ON {_JOINS[alias][1]}" for alias in aliases)
-    needed = dict.fromkeys(_JOINS[alias][0] for alias in aliases)
-    return (
-        f"{chain(needed)}SELECT p.*, greatest(p.repeat_count, 1) AS packet_count{columns}\n"
-        f"FROM {rows} AS p{joins}\nWHERE p.follow_up IS NULL"
-    )
+    joins = "".join(f"\nLEFT JOIN {_JOINS[each][0]} AS {each} ON {_JOINS[each][1]}" for each in _aliases(names))
+    packet_count = "greatest(p.repeat_count, 1) AS packet_count"
+    return f"SELECT p.*, {packet_count}{columns}\nFROM packets AS p{joins}\nWHERE p.follow_up IS NULL"
+
+
+def _aliases(names: Iterable[str]) -> list[str]:
+    text = " ".join(COLUMNS[name] for name in names)
+    return [alias for alias in _JOINS if re.search(rf"\b{alias}\.", text)]

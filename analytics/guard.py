@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
@@ -41,7 +43,18 @@ class QueryError(Exception):
         return self.what
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A statement that only reads: its `text`, the `tables` and `columns` that it names, and whether it asks for `all`
+    columns of some table."""
+
+    text: str
+    tables: frozenset[str]
+    columns: frozenset[str]
+    all: bool
+
+
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Question:
     """The statement to run; raises QueryError where `sql` is not one statement that only reads."""
     try:
         statements = connection.extract_statements(sql)
@@ -60,7 +73,24 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     for name in _table_functions(tree):
         if name.lower() not in TABLE_FUNCTIONS:
             raise QueryError(sql, f"the table function {name!r} is refused: it is not one of those that only read")
-    return text
+    tables = frozenset(str(node.get("table_name", "")).lower() for node in _nodes(tree, "BASE_TABLE"))
+    named = [str(part).lower() for node in _nodes(tree, "COLUMN_REF") for part in node.get("column_names", ())]
+    aliases = {str(node.get("alias", "")).lower() for node in _nodes(tree, "BASE_TABLE")} | tables
+    last = {str(node["column_names"][-1]).lower() for node in _nodes(tree, "COLUMN_REF")}
+    # A bare name of a table stands for all its columns, and so does what is no plain SELECT (DESCRIBE, SUMMARIZE).
+    everything = any(_nodes(tree, "STAR")) or bool(last & aliases) or not any(_nodes(tree, "SELECT_NODE"))
+    return Question(text, tables, frozenset(named), everything or any(_nodes(tree, "SHOW_REF")))
+
+
+def _nodes(node: object, kind: str) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if node.get("type") == kind:
+            yield node
+        for child in node.values():
+            yield from _nodes(child, kind)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _nodes(child, kind)
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> object | None:

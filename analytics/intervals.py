@@ -8,7 +8,7 @@ use those before it, and `chain` gives the WITH clause that one needs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analytics.ranges import bits, special_class
@@ -75,12 +75,14 @@ SELECT namespace, name AS pod, uid, pieces.valid_from, pieces.valid_until, node,
 FROM pieces JOIN pods USING (id) LEFT JOIN served ON served.id = pieces.id AND served.valid_from = pieces.valid_from
 """.strip()
 
+
 # The addresses in packets, with their bits. DuckLake stores no INET, and whoever attaches a store by hand may lack the
 # extension: a network holds the addresses whose bits begin with its own.
-PACKET_ADDRESSES = f"""
-SELECT address, {bits("address")} AS bits
-FROM (SELECT source_ip AS address FROM packets UNION SELECT destination_ip FROM packets) WHERE address IS NOT NULL
-""".strip()
+def packet_addresses(packets: str) -> str:
+    """SQL for the addresses in a relation of packets."""
+    both = f"SELECT source_ip AS address FROM {packets} UNION SELECT destination_ip FROM {packets}"
+    return f"SELECT address, {bits('address')} AS bits FROM ({both}) WHERE address IS NOT NULL"
+
 
 # Known networks and the addresses in packets that are in them. A network of pods counts whenever it was seen: that an
 # address is some pod's is also true before the inventory began.
@@ -202,7 +204,7 @@ _TEXTS = {
     "pod_intervals": POD_INTERVALS,
     "interface_intervals": INTERFACE_INTERVALS,
     "address_intervals": ADDRESS_INTERVALS,
-    "packet_addresses": PACKET_ADDRESSES,
+    "packet_addresses": packet_addresses("packets"),
     "address_networks": ADDRESS_NETWORKS,
     "set_intervals": SET_INTERVALS,
     "address_classes": ADDRESS_CLASSES,
@@ -224,21 +226,30 @@ RELATIONS = {
 }
 
 
-def chain(names: Iterable[str], given: Mapping[str, str] = {}) -> str:
-    """The WITH clause that makes these relations, each computed once; `given` replaces the SELECT of some."""
+def closure(names: Iterable[str]) -> list[str]:
+    """These relations and all that they need, in the order in which they can be made."""
     wanted: set[str] = set()
     queue = list(names)
     while queue:
         name = queue.pop()
         if name not in wanted:
             wanted.add(name)
-            queue.extend(() if name in given else RELATIONS[name].needs)
-    parts = (
-        f"{name} AS MATERIALIZED (\n{given.get(name, RELATIONS[name].sql)}\n)" for name in RELATIONS if name in wanted
-    )
-    return f"WITH {', '.join(parts)}\n" if wanted else ""
+            queue.extend(RELATIONS[name].needs)
+    return [name for name in RELATIONS if name in wanted]
+
+
+def chain(names: Iterable[str]) -> str:
+    """The WITH clause that makes these relations, each computed once."""
+    parts = (f"{name} AS MATERIALIZED (\n{RELATIONS[name].sql}\n)" for name in closure(names))
+    found = ", ".join(parts)
+    return f"WITH {found}\n" if found else ""
 
 
 def view(name: str) -> str:
     """The relation as one statement."""
     return f"{chain(RELATIONS[name].needs)}SELECT * FROM (\n{RELATIONS[name].sql}\n)"
+
+
+def renamed(sql: str, prefix: str) -> str:
+    """`sql` with a prefix before the names of relations."""
+    return re.sub(rf"\b({'|'.join(RELATIONS)})\b", rf"{prefix}\1", sql)

@@ -19,6 +19,7 @@ import duckdb
 
 from analytics import engine, guard, schema
 from analytics.guard import QueryError
+from analytics.holders import Holders
 from analytics.position import Position
 from analytics.positions import read_positions
 from analytics.store import StoreError, require, resolve
@@ -63,6 +64,7 @@ class Reader:
         self._stack = ExitStack()
         try:
             self._connection = self._open(files, engine.FOLLOW if frugal else engine.READ)
+            self._holders = Holders(self._connection)
         except BaseException:
             self._stack.close()
             raise
@@ -98,7 +100,7 @@ class Reader:
         """The answer as a Polars frame, handed over through Arrow; raises as `rows` does."""
         import polars as pl  # noqa: PLC0415 - only who asks for a frame waits for Polars to load
 
-        statement = guard.check(self._connection, sql)
+        statement = self._checked(sql)
         return self._translate(sql, lambda: pl.DataFrame(self._connection.sql(statement, params=dict(parameters))))
 
     def positions(self) -> list[Position]:
@@ -118,8 +120,16 @@ class Reader:
         return connection
 
     def _run(self, sql: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
-        statement = guard.check(self._connection, sql)
+        statement = self._checked(sql)
         return self._translate(sql, lambda: self._connection.execute(statement, dict(parameters)))
+
+    def _checked(self, sql: str) -> str:
+        """The statement to run; `denied` is made ready for the columns that it names."""
+        question = guard.check(self._connection, sql)
+        if "denied" in question.tables:
+            columns = None if question.all else question.columns
+            self._translate(sql, lambda: self._holders.prepare(columns))
+        return question.text
 
     def _translate(self, sql: str, ask: Callable[[], T]) -> T:
         """The answer of `ask`, asked again for a while where somebody holds the catalog."""
