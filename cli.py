@@ -67,6 +67,15 @@ def errors_told() -> Iterator[None]:
         if isinstance(error, OSError):
             discard_output()
         fail(*sentence(error))
+    except BaseException as error:
+        fail_of_panic(error)
+        raise
+
+
+def fail_of_panic(error: BaseException) -> None:
+    """Tell of a panic in Polars, which pyo3 makes no Exception; return for anything else."""
+    if type(error).__name__ == "PanicException":
+        fail(*sentence(error))
 
 
 def interrupted(error: Exception) -> bool:
@@ -74,7 +83,7 @@ def interrupted(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
-def sentence(error: Exception) -> tuple[str, Exit]:
+def sentence(error: BaseException) -> tuple[str, Exit]:
     """What to say of an error, and the exit code."""
     from analytics import QueryError, StoreError
     from collector import CollectorError

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analytics.options import Command, Exit, Length, Zone, store_option
-from collector import logs
+from collector import descriptors, logs
 from collector.address import Address, address
 from collector.memory import prepare
 from parser.options import DEFAULT_PREFIXES, Options
@@ -120,6 +120,7 @@ def collect(ctx: click.Context, /, store: str, metrics: Address | None, rule_cou
     logs.configure(given["log_format"], given["log_level"])
     require_source(given)
     prepare(frugal=True)
+    descriptors.claim()
     with stopping(reloads=True) as (stop, reload):
         from collector.follow import Reload
         from collector.service import serve
@@ -223,6 +224,7 @@ def ingest(files: tuple[str, ...], store: str, node: str | None, **given: Any) -
     ssh node-7 cat /var/log/syslog | denylog ingest -
     """
     prepare(frugal=False)
+    descriptors.claim()
     from collector.ingest import ingest
     from collector.settings import Settings
 
