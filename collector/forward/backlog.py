@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from analytics import Reader
@@ -19,10 +20,15 @@ from analytics.queries import Cursor
 
 # Commits that are looked up at once: enough for some hundred thousand packets, few enough to keep in memory.
 _COMMITS = 2000
+# Places that are looked up at once: sorting a large commit by three columns is cheap, but not for each page.
+_PLACES = 8000
 
 _PLACE = "stored_at, source_file, source_offset"
-_AFTER = f"stored_at >= $at AND ({_PLACE}) > ($at, $file, $offset)"
-_WINDOW = "stored_at <= $upto"
+# Written out: DuckDB makes one BETWEEN of two comparisons of the same row of values, and then refuses it.
+_AFTER = """stored_at >= $at
+AND (stored_at > $at OR source_file > $file OR (source_file = $file AND source_offset > $offset))"""
+_UPTO = """stored_at <= $upto
+AND (stored_at < $upto OR source_file < $last_file OR (source_file = $last_file AND source_offset <= $last_offset))"""
 # The view leaves out the replies that Calico logs after a denial; they are packets, too.
 _NAMED = "(FROM denied UNION ALL BY NAME SELECT * FROM packets WHERE follow_up IS NOT NULL)"
 
@@ -32,11 +38,18 @@ commits AS (SELECT stored_at, count(*) AS stored, count(*) FILTER (wanted) AS wa
 total AS (SELECT coalesce(sum(stored), 0)::BIGINT AS stored, coalesce(sum(wanted), 0)::BIGINT AS wanted FROM commits),
 ever AS (SELECT coalesce(sum(packets), 0)::BIGINT AS stored FROM (
     SELECT packets FROM positions QUALIFY row_number() OVER (PARTITION BY file ORDER BY sequence DESC) = 1))
-SELECT ever.stored, total.stored, total.wanted, commits.stored_at, commits.stored, commits.wanted
+SELECT ever.stored, total.stored, total.wanted, commits.stored_at, commits.wanted
 FROM ever CROSS JOIN total LEFT JOIN commits ON true ORDER BY commits.stored_at LIMIT {_COMMITS}
 """
-_PAGE = f"SELECT * FROM {{table}} WHERE {{where}} AND {{after}} AND {_WINDOW} ORDER BY {_PLACE} LIMIT $wanted"
-_EXTENT = f"SELECT {_PLACE}, count(*) OVER () FROM packets WHERE {{after}} AND {{upto}} ORDER BY {{order}} LIMIT 1"
+_PLAN = f"""SELECT {_PLACE} FROM packets WHERE ({{where}}) AND {{after}} AND stored_at <= $upto
+ORDER BY {_PLACE} LIMIT {_PLACES}"""
+# The ranges say nothing new, but let the row groups of other pages be skipped by their statistics.
+_PAGE = f"""SELECT * FROM {{table}} WHERE ({{where}}) AND {{after}} AND {_UPTO} AND stored_at >= $first_at
+AND source_file BETWEEN $low_file AND $high_file AND source_offset BETWEEN $low_offset AND $high_offset
+ORDER BY {_PLACE}"""
+_BETWEEN = f"SELECT count(*) FROM packets WHERE {{after}} AND {_UPTO}"
+_LAST = f"SELECT {_PLACE} FROM packets WHERE {{after}} AND stored_at <= $upto ORDER BY {{order}} LIMIT 1"
+_DESCENDING = ", ".join(f"{column} DESC" for column in _PLACE.split(", "))
 _INVENTORY = "SELECT EXISTS (FROM objects) OR EXISTS (FROM verdicts)"
 
 
@@ -62,15 +75,6 @@ class Page:
         return Page(kept, _place(kept[-1]), count if self.passed == len(self.records) else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What one commit holds after the cursor."""
-
-    at: Any
-    stored: int
-    wanted: int
-
-
 class Backlog:
     """The packets after a cursor, of those the ones that `where` holds for; raises StoreError and QueryError."""
 
@@ -78,14 +82,16 @@ class Backlog:
         self.cursor: Cursor | None = None
         self._reader = reader
         self._where = where
-        self._batches: deque[_Batch] = deque()
+        self._commits: deque[tuple[datetime, int]] = deque()
+        self._plan: deque[Cursor] = deque()
         self._table = "packets"
         self._seen: tuple[tuple[int, int], ...] = ()
 
     def rewind(self, cursor: Cursor | None) -> None:
         """Go on after this place; what waits there is looked up anew."""
         self.cursor = cursor
-        self._batches.clear()
+        self._commits.clear()
+        self._plan.clear()
 
     def changed(self) -> bool:
         """Has anything been committed since this was asked last? SQLite's files tell without asking the store."""
@@ -97,55 +103,76 @@ class Backlog:
     def look(self) -> Look:
         """Look up what came after the cursor."""
         self._table = _NAMED if self._reader.rows(_INVENTORY).rows[0][0] else "packets"
-        after, place = self._after()
-        sql = _LOOK.format(where=self._where.sql, after=after)
-        rows = self._reader.rows(sql, {**self._where.parameters, **place}).rows
-        self._batches = deque(_Batch(*row[3:]) for row in rows if row[3] is not None)
+        rows = self._ask(_LOOK)
+        self._plan.clear()
+        self._commits = deque((row[3], row[4]) for row in rows if row[3] is not None)
         ever, stored, wanted = rows[0][:3]
         return Look(wanted, ever - stored)
 
     def page(self, limit: int) -> Page | None:
         """At most `limit` packets after the cursor, which moves behind them; None where nothing is known to come."""
-        chosen: list[_Batch] = []
-        while self._batches and sum(batch.wanted for batch in chosen) < limit:
-            chosen.append(self._batches.popleft())
-        if not chosen:
+        if not self._plan and (upto := self._make_plan()) is not None and not self._plan:
+            return self._pass_over(upto)
+        if not self._plan:
             return None
-        after, place = self._after()
-        sql = _PAGE.format(where=f"({self._where.sql})", table=self._table, after=after)
-        found = self._reader.rows(sql, {**self._where.parameters, **place, "upto": chosen[-1].at, "wanted": limit + 1})
-        records = tuple(_record(row) for row in found.dicts()[:limit])
-        cut = len(found.rows) > limit
-        end, passed = self._extent(records, chosen[-1].at, cut=cut)
-        if cut:
-            last, over = chosen[-1], sum(batch.wanted for batch in chosen) - limit
-            self._batches.appendleft(_Batch(last.at, sum(batch.stored for batch in chosen) - passed, over))
+        places = [self._plan.popleft() for _ in range(min(limit, len(self._plan)))]
+        found = self._reader.rows(*self._filled(_PAGE, {**_bounds(places), **_range(places)}))
+        records = tuple(_record(row) for row in found.dicts())
+        return self._moved(records, places[-1])
+
+    def _make_plan(self) -> datetime | None:
+        """Look up the next places, up to the end of a commit; that commit, None where no more are known."""
+        upto, expected = None, 0
+        while self._commits and expected < _PLACES:
+            upto, wanted = self._commits.popleft()
+            expected += wanted
+        if upto is not None and expected:
+            self._plan.extend(Cursor(*row) for row in self._ask(_PLAN, {"upto": upto}))
+            if len(self._plan) < expected:
+                self._commits.appendleft((upto, expected - len(self._plan)))
+        return upto
+
+    def _pass_over(self, upto: datetime) -> Page | None:
+        """A page without packets: none of those that were stored up to then is wanted."""
+        rows = self._ask(_LAST, {"upto": upto}, order=_DESCENDING)
+        return self._moved((), Cursor(*rows[0])) if rows else None
+
+    def _moved(self, records: tuple[Mapping[str, Any], ...], end: Cursor) -> Page:
+        passed = len(records)
+        if self._where.sql != "true":
+            passed = self._ask(_BETWEEN, _bounds([end]))[0][0]
         self.cursor = end
         return Page(records, end, passed)
 
-    def _extent(self, records: tuple[Mapping[str, Any], ...], upto: Any, *, cut: bool) -> tuple[Cursor, int]:
-        """Where a page ends, and how many packets lie before that end: those that were filtered out count, too."""
-        if records and self._where.sql == "true":
-            return _place(records[-1]), len(records)
-        after, place = self._after()
-        bounds: dict[str, object] = {"upto": upto}
-        until = _WINDOW
-        if cut:
-            last = _place(records[-1])
-            until = f"({_PLACE}) <= ($upto, $last_file, $last_offset)"
-            bounds = {"upto": last.stored_at, "last_file": last.source_file, "last_offset": last.source_offset}
-        order = ", ".join(f"{column} DESC" for column in _PLACE.split(", "))
-        rows = self._reader.rows(_EXTENT.format(after=after, upto=until, order=order), {**place, **bounds}).rows
-        if rows:
-            return Cursor(*rows[0][:3]), rows[0][3]
-        # Retention was faster: whatever lay there is gone, and the next look counts it.
-        return self.cursor or Cursor(upto, "", 0), 0
+    def _ask(self, sql: str, parameters: Mapping[str, object] = {}, **parts: str) -> list[tuple[Any, ...]]:
+        return self._reader.rows(*self._filled(sql, parameters, **parts)).rows
 
-    def _after(self) -> tuple[str, dict[str, object]]:
-        if self.cursor is None:
-            return "true", {}
-        place = {"at": self.cursor.stored_at, "file": self.cursor.source_file, "offset": self.cursor.source_offset}
-        return _AFTER, place
+    def _filled(self, sql: str, parameters: Mapping[str, object], **parts: str) -> tuple[str, dict[str, object]]:
+        """The statement with the filter and the cursor in it, and the values of the names that it uses."""
+        after, place = "true", dict[str, object]()
+        if self.cursor is not None:
+            after = _AFTER
+            place = {"at": self.cursor.stored_at, "file": self.cursor.source_file, "offset": self.cursor.source_offset}
+        values = {**place, **parameters}
+        if "{where}" in sql:
+            values |= self._where.parameters
+        return sql.format(where=self._where.sql, table=self._table, after=after, **parts), values
+
+
+def _bounds(places: Sequence[Cursor]) -> dict[str, object]:
+    last = places[-1]
+    return {"upto": last.stored_at, "last_file": last.source_file, "last_offset": last.source_offset}
+
+
+def _range(places: Sequence[Cursor]) -> dict[str, object]:
+    files, offsets = [place.source_file for place in places], [place.source_offset for place in places]
+    return {
+        "first_at": places[0].stored_at,
+        "low_file": min(files),
+        "high_file": max(files),
+        "low_offset": min(offsets),
+        "high_offset": max(offsets),
+    }
 
 
 def _place(record: Mapping[str, Any]) -> Cursor:

@@ -131,6 +131,7 @@ class Server:
         self._out = out
         self._kind = kind
         self._environment = environment
+        self._counted = 0, 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -164,8 +165,13 @@ class Server:
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
     def count(self) -> int:
-        """How many messages it has taken, without reading them."""
-        return self._out.read_bytes().count(b"\n") if self._out.exists() else 0
+        """How many messages it has taken, without reading any line twice."""
+        if self._out.exists():
+            with self._out.open("rb") as file:
+                file.seek(self._counted[0])
+                data = file.read()
+            self._counted = self._counted[0] + len(data), self._counted[1] + data.count(b"\n")
+        return self._counted[1]
 
     def wait_for(self, count: int, seconds: float = 20) -> list[dict[str, Any]]:
         """What it has taken, once that is so much; what there is when the time is over."""

@@ -56,8 +56,8 @@ RECORD: dict[str, Any] = {
     "day": datetime(2026, 11, 2, tzinfo=UTC).date(),
 }
 KERNEL = (
-    "calico-packet: IN=eth0 OUT=cali0123456789a MAC=ee:ee:ee:ee:ee:ee:02:00:5e:10:00:01:08:00 SRC=10.0.0.1 DST=10.1.0.1 "
-    "LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=7 DF PROTO=TCP SPT=40000 DPT=443 WINDOW=64240 RES=0x00 SYN URGP=0"
+    "calico-packet: IN=eth0 OUT=cali0123456789a MAC=ee:ee:ee:ee:ee:ee:02:00:5e:10:00:01:08:00 SRC=10.0.0.1 "
+    "DST=10.1.0.1 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=7 DF PROTO=TCP SPT=40000 DPT=443 WINDOW=64240 RES=0x00 SYN URGP=0"
 )
 STAMPED = f"[   12.500000] {KERNEL}"
 HOSTILE = ('a"b', "a]b", "a\\", 'x"] <5>1 - - - - - -', "line\nfeed", "nul\0byte", "\x1b[31m", "\u202eabc", "=|", "é")

@@ -1,4 +1,4 @@
-"""Servers and forwarders that are killed: RELP delivers each packet at least once, and twice only what a kill explains."""
+"""Servers and forwarders that are killed: RELP delivers each packet, and doubles only what a kill explains."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.collector.live import lines
-from tests.forward.conftest import Forward, make_store
-from tests.forward.receivers import ROOT, Certificates, Server, free_port, missing_rsyslog, rsyslog
+from tests.forward.conftest import make_store
+from tests.forward.receivers import ROOT, Certificates, Server, missing_rsyslog, rsyslog
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(missing_rsyslog()), reason=missing_rsyslog())]
 
@@ -43,11 +43,11 @@ def numbers(server: Server) -> Counter[str]:
     return Counter(message["parsed"]["rfc5424-sd"]["denylog@32473"]["source_offset"] for message in server.messages())
 
 
-def wait(condition: Callable[[], bool], seconds: float) -> None:
-    """Until it holds, or the time is over."""
+def alive(process: subprocess.Popen[bytes], condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Until the condition holds, or the time is over, or the forwarder has ended by itself."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not condition() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
 
 
 SMALL = Trial(messages=2_000, window=50, rate=500, kills=2, outages=1)
@@ -69,7 +69,7 @@ def test_relp_delivers_at_least_once(trial: Trial, tmp_path: Path, certificates:
         options = ("--rate", str(trial.rate))
         process = spawn(store, url, tmp_path / "state", *options)
         for share, who in events:
-            wait(lambda share=share: server.count() >= share * trial.messages, 120)  # type: ignore[misc]
+            alive(process, lambda share=share: server.count() >= share * trial.messages)  # type: ignore[misc]
             if who == "server":
                 server.stop(signal.SIGKILL)
                 time.sleep(1)
@@ -78,7 +78,7 @@ def test_relp_delivers_at_least_once(trial: Trial, tmp_path: Path, certificates:
                 process.kill()
                 process.communicate()
                 process = spawn(store, url, tmp_path / "state", *options)
-        wait(lambda: len(numbers(server)) == trial.messages, 120)
+        alive(process, lambda: server.count() >= trial.messages and len(numbers(server)) == trial.messages)
         process.terminate()
         _, said = process.communicate(timeout=20)
         found = numbers(server)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from parser import Options, Packet
-from parser.line import parse
-from tests.forward.conftest import Forward, make_store, packet_lines, stored
+from tests.forward.conftest import Forward, stored
 from tests.forward.receivers import Certificates, Server, missing_rsyslog, missing_syslog_ng, rsyslog, syslog_ng
 
 pytestmark = pytest.mark.system
