@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make run` and `make test`. Both need python3 (3.11 or later) with venv, and make.
 VENV    := .venv
 PYTHON  := $(VENV)/bin/python
+DENYLOG := $(VENV)/bin/denylog
 STORE   ?= var/store
 LOG     ?=
 # What the tests drive; installed when `make test` runs as root on Debian or Ubuntu.
@@ -8,12 +9,20 @@ PACKAGES := rsyslog logrotate iptables nftables iproute2 systemd systemd-journal
             libcap2-bin nmap netcat-openbsd iputils-ping chromium prometheus rsyslog-relp rsyslog-gnutls bubblewrap openssl \
             libfaketime kubectl=kubernetes-client
 
-.PHONY: run test test-slow lint packages constraints clean
+.PHONY: run sample test test-slow lint packages constraints clean
 .DELETE_ON_ERROR:
 
+# The sample day, or LOG as it grows; then the dashboard, whose address is the last line on the screen. Ctrl-C ends it.
 run: $(VENV)/.installed
-	@if [ -n "$(LOG)" ]; then exec $(VENV)/bin/denylog collect --store $(STORE) $(LOG); \
-	else $(VENV)/bin/denylog ingest --store $(STORE) samples/syslog* && $(VENV)/bin/denylog top --store $(STORE); fi
+	@if [ -n "$(LOG)" ]; then $(DENYLOG) collect --store $(STORE) $(LOG) & trap "kill $$! && wait $$!" EXIT; \
+	else $(MAKE) --no-print-directory sample || exit $$?; fi; \
+	$(DENYLOG) dashboard --store $(STORE)
+
+sample: $(VENV)/.installed
+	@$(DENYLOG) ingest --store $(STORE) samples/syslog.1.gz samples/syslog
+	@$(DENYLOG) inventory import --store $(STORE) samples/inventory.json
+	@$(DENYLOG) policies snapshot --store $(STORE) --at 2026-11-14T00:00+00:00 samples/policies
+	@$(DENYLOG) policies attribute --store $(STORE) >/dev/null 2>&1 || [ $$? -eq 1 ]
 
 test: $(VENV)/.installed-dev packages lint
 	$(VENV)/bin/pytest -m "not slow"
