@@ -20,7 +20,7 @@ LAST_NUMBER = 999_999_999
 # A response says "200 OK" or an error in one line; `open` a few lines more. What is longer is no RELP server.
 _LONGEST_RESPONSE = 65_536
 _HEADER = re.compile(rb"(\d{1,9}) ([a-z]{1,32}) (\d{1,9})([ \n])")
-_LONGEST_HEADER = 9 + 1 + 32 + 1 + 9 + 1
+_HEADER_BEGUN = re.compile(rb"\d{0,9}(?:(?<=\d) [a-z]{0,32}(?:(?<=[a-z]) \d{0,9})?)?\Z")
 _CODE = re.compile(rb"(\d{3})(?: |$)")
 _GOODBYE_S = 2.0
 # Octets that are put together before the next send: large enough that its cost does not count.
@@ -62,7 +62,7 @@ class Frames:
                 raise Broken("no RELP server: a frame does not end where it says")
             payload, self._data = self._data[found.end() : end - 1], self._data[end:]
             yield Frame(int(found[1]), found[2].decode(), payload if length else b"")
-        if len(self._data) > _LONGEST_HEADER:
+        if not _HEADER_BEGUN.match(self._data):
             raise Broken(f"no RELP server: it says {self._data[:40]!r}")
 
 
