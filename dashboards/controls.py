@@ -6,7 +6,7 @@ widgets that take no markup.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,15 +14,13 @@ from zoneinfo import available_timezones
 
 import streamlit as st
 
-from analytics.filters import FilterError, Where, moment, where
-from analytics.queries import top
-from analytics.reader import Reader
-from dashboards import links
+from analytics.filters import FilterError, moment, where
+from dashboards import links, questions
 from dashboards.links import PRESETS, REFRESH, View
 from dashboards.look import Look, go
+from dashboards.panels import ranked_in
 from dashboards.settings import current
 
-_HINTS = 40
 _CUSTOM = "custom"
 _REFRESH_NAMES = {"live": "Live", "5s": "5 s", "30s": "30 s", "off": "Off"}
 COMMON_ZONES = ("UTC", "Europe/London", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Tokyo")
@@ -39,23 +37,29 @@ class Field:
     fixed: tuple[str, ...] = ()
 
 
-FIELDS = (
-    Field("direction", "Direction", fixed=("ingress", "egress", "host")),
-    Field("protocol", "Protocol", fixed=("tcp", "udp", "icmp", "icmpv6", "sctp")),
+# Of these, the ones that the store's filters have.
+_FIELDS = (
+    Field("namespace", "Namespace", "shop or shop-*", "namespace"),
+    Field("workload", "Workload", "shop/web", "workload"),
+    Field("from-workload", "Source workload", "shop/web", "source workload"),
+    Field("to-workload", "Destination workload", "shop/db", "destination workload"),
+    Field("from-pod", "Source pod", "shop/web-*", "source pod"),
+    Field("to-pod", "Destination pod", "shop/db-*", "destination pod"),
+    Field("to-service", "Destination service", "shop/db", "destination service"),
+    Field("direction", "Direction", "", "direction", ("ingress", "egress", "host")),
+    Field("protocol", "Protocol", "", "protocol", ("tcp", "udp", "icmp", "icmpv6", "sctp")),
     Field("to-port", "Destination port", "443 or 8000-8999", "port"),
     Field("from-ip", "Source address", "10.0.0.7 or 10.1.0.0/16", "source"),
     Field("to-ip", "Destination address", "10.0.0.7 or 10.1.0.0/16", "destination"),
     Field("ip", "Either address", "10.0.0.7 or fd00::/8"),
+    Field("class", "Class", "public, node, …", "class"),
     Field("node", "Node", "worker-*", "node"),
-    Field("policy", "Logging policy", "shop/*", "policy"),
+    Field("denied-by", "Denied by", "*shop/*"),
+    Field("policy", "Logging policy", "shop/*", "logging policy"),
 )
-_GROUPING_COLUMN = {
-    "port": "destination_port",
-    "source": "source_ip",
-    "destination": "destination_ip",
-    "node": "node",
-    "policy": "policy_name",
-}
+FIELDS = tuple(field for field in _FIELDS if field.flag in links.FLAGS)
+# Values that are written as NAMESPACE/NAME.
+_PAIRED = ("workload", "pod", "service", "policy")
 
 
 def sidebar(seen: Look | None, view: View) -> None:
@@ -95,19 +99,20 @@ def _counts(field: Field, seen: Look) -> dict[str, int]:
     """The values that exist in the view's time, most frequent first, and the packets that have them."""
     if not field.grouping:
         return {}
-    whole = links.condition(replace(seen.view, filters=()), seen.span, seen.zone)
-    column = _GROUPING_COLUMN[field.grouping]
+    found: dict[str, int] = {}
+    names = questions.RANKED[field.grouping][0]
+    for row in ranked_in(seen.shown(replace(seen.view, filters=())), field.grouping).dicts():
+        value = _value(field, [row[name] for name in names])
+        if value:
+            found[value] = found.get(value, 0) + row["packets"]
+    return found
 
-    def ask(reader: Reader, _: Where) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for row in top(reader, field.grouping, whole, _HINTS).rows.dicts():
-            if row[column] is not None:
-                found[str(row[column])] = found.get(str(row[column]), 0) + row["packets"]
-        return found
 
-    return seen.desk.ask(
-        seen.moment.snapshot, seen.zone_name, ("hints", field.flag, str(seen.span)), partial(ask, _=whole)
-    )
+def _value(field: Field, keys: Sequence[object]) -> str:
+    """What a filter would be given for a key; empty where it is not known."""
+    if field.grouping.endswith(_PAIRED) and keys[-1] is not None:
+        return "/".join(str(key) for key in keys if key is not None)
+    return "" if keys[-1] is None else str(keys[-1])
 
 
 def _chosen(flag: str, view: View) -> None:
@@ -226,6 +231,3 @@ def refresh_control(view: View, default: str) -> float | None:
         on_change=lambda: go(replace(view, refresh=st.session_state["refresh"] or "off")),
     )
     return REFRESH[chosen] or None
-
-
-Pick = Callable[[str], None]

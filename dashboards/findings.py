@@ -15,6 +15,7 @@ import streamlit as st
 from analytics.filters import Where, where
 from analytics.findings import Finding, findings
 from analytics.reader import Reader, Rows
+from dashboards.empty import nothing
 from dashboards.look import Look, go
 from dashboards.markup import facts, heading, literal, notice, tiles
 from dashboards.tables import Download, downloads, table
@@ -35,6 +36,9 @@ _GRAVEST = ("critical", "high", "medium", "low", "info")
 
 def show(look: Look) -> None:
     """Draw the page."""
+    if look.moment.newest is None:
+        nothing(look)
+        return
     found = look.ask("findings", partial(_ask, look=look))
     if look.view.place("finding"):
         _opened(look, found)

@@ -16,10 +16,10 @@ from dashboards.look import Look
 from dashboards.markup import heading, notice, tiles
 from dashboards.panels import (
     DESTINATIONS,
-    NODES,
     PAIR_TITLES,
     PORTS,
     SOURCES,
+    WORKLOADS,
     many,
     open_pair,
     over_time,
@@ -30,7 +30,7 @@ from dashboards.tables import Download, ago, downloads, table
 
 _NEW_SHOWN = 100
 _NEW_NOTE = {True: "who, where to and port", False: "no earlier day to compare"}
-_RANKINGS = (SOURCES, DESTINATIONS, PORTS, NODES)
+_RANKINGS = (SOURCES, DESTINATIONS, PORTS, WORKLOADS)
 
 
 def show(look: Look) -> None:

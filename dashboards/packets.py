@@ -6,6 +6,7 @@ finds it again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,9 @@ def show(look: Look) -> None:
         nothing(look)
         return
     note = f"the newest {len(answer.rows.rows):,} of more" if answer.cut else f"{len(answer.rows.rows):,}, newest first"
-    heading("Packets", note)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        heading("Packets", note)
+        _pause(look)
     rows = answer.rows.dicts()
     table(
         _brief(rows),
@@ -56,6 +59,15 @@ def show(look: Look) -> None:
         on_pick=lambda number: _open(look, rows[number]),
     )
     downloads([Download("packets", lambda: _answer(look, _DOWNLOADED).rows)], look.zone)
+
+
+def _pause(look: Look) -> None:
+    """Stop what moves while it is read, and go on."""
+    if look.view.refresh == "off":
+        st.button("Resume", icon=":material/play_arrow:", on_click=lambda: go(replace(look.view, refresh="")), key="go")
+    else:
+        pause = replace(look.view, refresh="off")
+        st.button("Pause", icon=":material/pause:", on_click=lambda: go(pause), key="pause")
 
 
 def _answer(look: Look, limit: int) -> Answer:

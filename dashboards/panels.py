@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from analytics.queries import Answer, top
+from analytics.reader import Rows
 from dashboards import charts, questions
 from dashboards.charts import PICK, Bar, Slice
 from dashboards.links import SPLITS, bar_seconds
@@ -25,6 +25,8 @@ from dashboards.tables import Download
 from dashboards.theme import Theme, named
 
 _SHOWN = 8
+# How many values a filter offers.
+HINTS = 40
 _SPLIT_NAMES = {"direction": "Direction", "protocol": "Protocol", "none": "Total"}
 # Each of these keeps its colour whatever else is there.
 _ORDER = {"direction": ("ingress", "egress", "host", "pod to pod"), "protocol": ("tcp", "udp", "icmp", "icmpv6")}
@@ -45,6 +47,7 @@ SOURCES = Ranking("Top sources", "source", "from-ip", "source_ip")
 DESTINATIONS = Ranking("Top destinations", "destination", "to-ip", "destination_ip")
 PORTS = Ranking("Top ports", "port", "to-port", "destination_port")
 NODES = Ranking("Top nodes", "node", "node", "node")
+WORKLOADS = Ranking("Top denied workloads", "workload", "workload", "workload")
 
 
 def many(number: int, what: str) -> str:
@@ -125,7 +128,7 @@ def _width(look: Look, total: Totals) -> int:
 def ranking(look: Look, entry: Ranking) -> Download:
     """One list of what is denied most; a click filters by it."""
     heading(entry.title)
-    found = _top(look, entry).rows
+    found = _top(look, entry)
     bars = [_bar(entry, row) for row in found.dicts() if row[entry.column] is not None]
     if not bars:
         notice("None of these packets has one.", kind="empty")
@@ -135,14 +138,19 @@ def ranking(look: Look, entry: Ranking) -> Download:
     return Download(f"top-{entry.grouping}s", lambda: found)
 
 
-def _top(look: Look, entry: Ranking) -> Answer:
-    return look.ask("top", lambda reader, where: top(reader, entry.grouping, where, _SHOWN), entry.grouping)
+def _top(look: Look, entry: Ranking) -> Rows:
+    found = ranked_in(look, entry.grouping)
+    return Rows(found.columns, found.types, found.rows[:_SHOWN])
+
+
+def ranked_in(look: Look, by: str) -> Rows:
+    """What is denied most; as many as filters offer, so that both are one question where nothing is filtered."""
+    return look.ask("ranked", lambda reader, where: questions.ranked(reader, where, by, HINTS), by)
 
 
 def _bar(entry: Ranking, row: Mapping[str, Any]) -> Bar:
-    label = str(row[entry.column])
-    if entry.grouping == "port":
-        label = f"{row['protocol']} {label}"
+    keys = [str(row[name]) for name in questions.RANKED[entry.grouping][0] if row[name] is not None]
+    label = ("/" if "workload" in entry.grouping else " ").join(keys)
     counted = [many(row[name], name.rstrip("s")) for name in ("sources", "destinations", "ports") if name in row]
     return Bar(str(row[entry.column]), label, row["packets"], ", ".join(counted))
 

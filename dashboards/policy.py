@@ -5,7 +5,6 @@ Rule: what is said rests on the policies that the store knows of the packet's ti
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from analytics.filters import Where
+from analytics.inventory import objects_at
 from analytics.reader import Reader, Rows
 from dashboards.empty import nothing
 from dashboards.look import Look, go
@@ -42,12 +42,7 @@ _TITLES = {
     "last": "Last",
     "why": "Why",
 }
-_OBJECTS = """
-SELECT body FROM object_intervals
-WHERE body IS NOT NULL AND valid_from <= $time AND (valid_until IS NULL OR $time < valid_until)
-ORDER BY kind, namespace, name
-"""
-_IMPORT = "kubectl get networkpolicies,pods,namespaces,nodes,services -A -o json | denylog inventory import -"
+_IMPORT = "kubectl get networkpolicies,pods,namespaces -A -o yaml | denylog policies snapshot -"
 
 
 def show(look: Look) -> None:
@@ -88,8 +83,8 @@ def _explained(look: Look) -> None:
 
 
 def _explain(reader: Reader, packet: Mapping[str, Any]) -> Explanation:
-    rows = reader.rows(_OBJECTS, {"time": packet["time"]}).rows if packet["time"] else []
-    return explain_denial(packet, [json.loads(body) for (body,) in rows])
+    objects = objects_at(reader, packet["time"]) if packet["time"] else []
+    return explain_denial(packet, objects)
 
 
 def _verdict(look: Look, told: Explanation, packet: Mapping[str, Any]) -> None:

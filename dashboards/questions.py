@@ -60,6 +60,49 @@ def count(reader: Reader, where: Where) -> int:
     return int(reader.rows(_COUNT.format(denied=denied(where), where=where.sql), where.parameters).rows[0][0])
 
 
+# What packets are ranked by: the columns of the key, and what is counted beside the packets.
+RANKED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "source": (("source_ip",), ("destinations", "ports", "nodes")),
+    "destination": (("destination_ip",), ("sources", "ports", "nodes")),
+    "port": (("protocol", "destination_port"), ("sources", "destinations", "nodes")),
+    "node": (("node",), ("sources", "destinations", "ports")),
+    "workload": (("namespace", "workload"), ("sources", "destinations", "ports")),
+    "namespace": (("namespace",), ("sources", "destinations", "ports")),
+    "protocol": (("protocol",), ("sources", "destinations", "ports")),
+    "direction": (("direction",), ("sources", "destinations", "ports")),
+    "source workload": (("source_namespace", "source_workload"), ("destinations", "ports")),
+    "destination workload": (("destination_namespace", "destination_workload"), ("sources", "ports")),
+    "source pod": (("source_namespace", "source_pod"), ("destinations", "ports")),
+    "destination pod": (("destination_namespace", "destination_pod"), ("sources", "ports")),
+    "destination service": (("destination_namespace", "destination_service"), ("sources", "ports")),
+    "class": (("source_class",), ("sources", "destinations")),
+    "logging policy": (("policy_namespace", "policy_name"), ("sources", "destinations", "ports")),
+}
+_COUNTED = {
+    "sources": "count(DISTINCT source_ip)",
+    "destinations": "count(DISTINCT destination_ip)",
+    "ports": "count(DISTINCT (protocol, destination_port)) FILTER (destination_port IS NOT NULL)",
+    "nodes": "count(DISTINCT node)",
+}
+_RANKING = """
+SELECT {keys}, sum(packet_count)::BIGINT AS packets, min(time) AS first, max(time) AS last, {counts}
+FROM {denied} WHERE {where} GROUP BY {keys} ORDER BY packets DESC, {keys} LIMIT $wanted
+"""
+
+
+def ranked(reader: Reader, where: Where, by: str, limit: int) -> Rows:
+    """The `limit` keys of one kind (of RANKED) with the most denied packets."""
+    names, counts = RANKED[by]
+    keys = ", ".join(names)
+    sql = _RANKING.format(
+        keys=keys,
+        counts=", ".join(f"{_COUNTED[name]} AS {name}" for name in counts),
+        denied="denied" if _ATTRIBUTED.search(keys) else denied(where),
+        where=where.sql,
+    )
+    return reader.rows(sql, {**where.parameters, "wanted": limit})
+
+
 SERIES = {"direction": "direction", "protocol": "protocol", "none": "'denied packets'"}
 _BY_TIME = """
 SELECT time_bucket($width::INTERVAL, time, $zone) AS start, {series} AS series, sum(packet_count)::BIGINT AS packets

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import streamlit as st
 
 from analytics.filters import Where
-from analytics.queries import top
 from analytics.reader import Reader, Rows
 from dashboards import questions
 from dashboards.empty import nothing
@@ -91,14 +90,18 @@ def _choice(look: Look, address: str) -> None:
     )
 
 
+def _candidate_rows(reader: Reader, where: Where) -> Rows:
+    return questions.ranked(reader, where, "source", _CANDIDATES)
+
+
 def _candidates(reader: Reader, where: Where) -> dict[str, int]:
-    found = top(reader, "source", where, _CANDIDATES).rows.dicts()
+    found = _candidate_rows(reader, where).dicts()
     return {row["source_ip"]: row["packets"] for row in found if row["source_ip"]}
 
 
 def _most(look: Look) -> None:
     """No address was chosen: those that are denied most."""
-    found = look.ask("top-sources", lambda reader, where: top(reader, "source", where, _CANDIDATES)).rows
+    found = look.ask("top-sources", _candidate_rows)
     if not found.rows:
         nothing(look)
         return

@@ -40,7 +40,7 @@ DARK = Theme(
     muted="#9aa5b5",
     border="#2e3744",
     accent="#5ab0e8",
-    series=("#5ab0e8", "#e8a23a", "#d48fc4", "#3dbb95", "#8f99a8", "#ef7d8f", "#2f78b7", "#d6c84e"),
+    series=("#5ab0e8", "#e8a23a", "#d48fc4", "#2ea67f", "#8f99a8", "#ef7d8f", "#2f78b7", "#d6c84e"),
 )
 
 

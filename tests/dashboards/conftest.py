@@ -53,8 +53,7 @@ def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     at = ("--store", str(store))
     denylog("ingest", *at, "samples/syslog.1.gz", "samples/syslog")
     denylog("inventory", "import", *at, "samples/inventory.json")
-    policies = map(str, sorted((ROOT / "samples" / "policies").glob("*.yaml")))
-    denylog("inventory", "import", *at, "--partial", "--valid-from", "2026-11-14T00:00+00:00", *policies)
+    denylog("policies", "snapshot", *at, "--at", "2026-11-14T00:00+00:00", "samples/policies")
     denylog("policies", "attribute", *at)
     return store
 
