@@ -6,7 +6,6 @@ Rule: JSON and CSV carry every row and column as it is; only what a terminal or 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any, TextIO
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from analytics.ecs import event
 from analytics.reader import Rows
-from analytics.values import cell, plain, records
+from analytics.values import cell, harmless, json_text, plain, records
 
 UNBOUNDED = 10_000
 """Columns of a stream that is no terminal: more than any row has."""
@@ -25,6 +24,8 @@ _PACKET_COLUMNS = ("time", "node", "interfaces", "source", "destination", "proto
 _NUMBERS = ("BIGINT", "INTEGER", "SMALLINT", "DOUBLE", "HUGEINT", "UBIGINT", "DECIMAL", "FLOAT", "TINYINT", "UINTEGER")
 # What makes a spreadsheet take a cell for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# An apostrophe of the text's own is guarded as well, so that the first one of a cell can always be taken off again.
+_GUARDED = (*_FORMULA, "'")
 
 
 def _table(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
@@ -54,7 +55,7 @@ def packet_table(rows: Rows) -> Rows:
 
 def _packet_row(packet: dict[str, Any]) -> tuple[Any, ...]:
     interface = " > ".join(packet[f"{way}_interface"] or "" for way in ("in", "out")).strip()
-    ends = (_end(packet[f"{end}_ip"], packet[f"{end}_port"]) for end in ("source", "destination"))
+    ends = (_end(packet, end) for end in ("source", "destination"))
     return (
         packet["time"],
         packet["node"],
@@ -62,14 +63,18 @@ def _packet_row(packet: dict[str, Any]) -> tuple[Any, ...]:
         *ends,
         packet["protocol"],
         _detail(packet),
-        packet["policy_name"],
+        ", ".join(packet.get("denied_by") or ()) or packet["policy_name"],
     )
 
 
-def _end(address: str | None, port: int | None) -> str | None:
-    if address is None or port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def _end(packet: dict[str, Any], end: str) -> str | None:
+    """A pod, node, service … by its name where that is known, else the address; and the port."""
+    name, namespace = packet.get(f"{end}_name"), packet.get(f"{end}_namespace")
+    address, port = packet[f"{end}_ip"], packet[f"{end}_port"]
+    who = address if name is None else "/".join(filter(None, (namespace, name)))
+    if who is None or port is None:
+        return who
+    return f"[{who}]:{port}" if ":" in who else f"{who}:{port}"
 
 
 def _detail(packet: dict[str, Any]) -> str:
@@ -80,22 +85,22 @@ def _detail(packet: dict[str, Any]) -> str:
 
 
 def _json(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
-    lines = (json.dumps(record, ensure_ascii=False) for record in records(rows, zone))
+    lines = (json_text(record) for record in records(rows, zone))
     stream.write("[" + ",\n ".join(lines) + "]\n")
 
 
 def _jsonl(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
-    stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records(rows, zone))
+    stream.writelines(json_text(record) + "\n" for record in records(rows, zone))
 
 
 def _ecs(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
-    stream.writelines(json.dumps(event(record), ensure_ascii=False) + "\n" for record in records(rows, zone))
+    stream.writelines(json_text(event(record)) + "\n" for record in records(rows, zone))
 
 
 def _csv(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
-    """RFC 4180 but for the line ends; lists are JSON, null is empty. Text that a spreadsheet would take for a formula
-    gets an apostrophe in front, since names in a log line may be chosen by an attacker; `denylog export` writes CSV
-    that is left as it is."""
+    """RFC 4180 but for the line ends; lists are JSON, null is empty. For people and spreadsheets: text that these would
+    take for a formula, or that begins with an apostrophe, gets an apostrophe in front, and what acts on a terminal is
+    escaped, since names in a log line may be chosen by an attacker. `denylog export` writes CSV for programs."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(rows.columns)
     writer.writerows([_csv_cell(plain(value, zone)) for value in row] for row in rows.rows)
@@ -103,10 +108,12 @@ def _csv(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:
 
 def _csv_cell(value: object) -> object:
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
+        return json_text(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return harmless(f"'{value}" if value.startswith(_GUARDED) else value)
 
 
 def _dict(rows: Rows, stream: TextIO, zone: tzinfo | None) -> None:

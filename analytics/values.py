@@ -74,6 +74,11 @@ def harmless(text: str) -> str:
     return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def json_text(value: object) -> str:
+    """`value` in one line of JSON; what could act on a terminal is escaped, which changes nothing for a JSON reader."""
+    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
 def cell(value: Any, zone: tzinfo | None) -> str:
     """`value` in one line for a person; null is empty."""
     found = plain(value, zone)
@@ -83,4 +88,4 @@ def cell(value: Any, zone: tzinfo | None) -> str:
         return harmless(",".join(found))
     if isinstance(found, str):
         return harmless(found)
-    return json.dumps(found, ensure_ascii=False)
+    return json_text(found)

@@ -54,11 +54,11 @@ def test_json_lines_are_the_same_rows() -> None:
 
 
 def test_csv_is_read_back() -> None:
-    """CSV is quoted as needed, null is empty, numbers stay, and a would-be formula is defused by an apostrophe."""
+    """CSV is quoted as needed, null is empty, numbers stay, a would-be formula gets an apostrophe, escapes are shown."""
     header, first, second = csv.reader(io.StringIO(_written("csv")))
     assert header == ["time", "name", "count", "flags", "inner"]
     assert first == ["2026-11-20T12:00:00+00:00", "a,b", "3", '["SYN", "ACK"]', '{"ttl":3}']
-    assert second == ["", '\'=cmd("x")\x1b[31m', "-1", "", ""]
+    assert second == ["", '\'=cmd("x")\\x1b[31m', "-1", "", ""]
 
 
 def test_dict_shows_what_is_there() -> None:
