@@ -92,11 +92,14 @@ class Cluster:
     def __exit__(self, *args: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End the watches, whichever thread waits for them, and close all connections."""
+    def interrupt(self) -> None:
+        """End the watches that are open, whichever thread waits for them."""
         for each in list(self._watches):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close all connections."""
         self._client.close()
 
     def served(self, wanted: Iterable[Resource]) -> list[Resource]:

@@ -21,7 +21,8 @@ import pytest
 from analytics import Reader, Writer
 from analytics.inventory import objects_at
 from collector import cluster as following
-from collector.cluster import Cadence, Pauses, Tally, watch
+from collector.cluster import Tally, watch
+from collector.cluster_follower import Cadence, Pauses
 from policies.cluster_source import LiveCluster
 from policies.errors import ClusterError
 from tests.policies.apiserver import ApiServer
@@ -106,9 +107,10 @@ def rows(store: str, sql: str) -> list[Any]:
 def until(store: str, sql: str, holds: Callable[[list[Any]], bool]) -> list[Any]:
     """Ask until the answer is as expected."""
     end = time.monotonic() + PATIENCE_S
-    while not holds(found := rows(store, sql)):
-        assert time.monotonic() < end, found
-        time.sleep(0.05)
+    with Reader(store) as reader:
+        while not holds(found := list(reader.rows(sql).rows)):
+            assert time.monotonic() < end, found
+            time.sleep(0.1)
     return found
 
 
@@ -285,17 +287,18 @@ def test_a_cluster_that_is_not_there_yet_is_waited_for(
     live = LiveCluster(None, str(tmp_path / "config"))
     with pytest.raises(ClusterError, match="cannot be reached"):
         watch(live, store, threading.Event(), once=True)
-    late = ApiServer(port=port)
-    late.put(_pod("web-1", "10.0.0.1"))
-
-    def start() -> None:
-        time.sleep(0.5)
-        late.__enter__()
-
-    threading.Thread(target=start).start()
-    with watching(late, tmp_path, store):
+    stop, ready = threading.Event(), threading.Event()
+    waiting = threading.Thread(
+        target=watch, args=(live, store, stop), kwargs={"cadence": QUICK, "ready": lambda resources: ready.set()}
+    )
+    waiting.start()
+    _heard(caplog, "cannot be reached")
+    with ApiServer(port=port) as late:
+        late.put(_pod("web-1", "10.0.0.1"))
+        assert ready.wait(PATIENCE_S)
         until(store, COUNT, lambda found: found == [("web-1",)])
-    late.__exit__()
+        stop.set()
+        waiting.join(PATIENCE_S)
     assert ["cannot be reached" in message for message in caplog.messages] == [True, False], caplog.messages
 
 

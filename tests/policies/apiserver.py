@@ -59,7 +59,7 @@ class ApiServer:
     `served`: API versions that exist. `forbidden`: (verb, plural) pairs that nobody may. `busy`: how many of the next
     requests are answered 429. `gone_as_status`: a version that is too old is told as HTTP 410 rather than as an event.
     `creates_by_apply`: False plays Calico 3.32.0's API server, where applying what does not exist is a 404.
-    `certificate`: files of a certificate and its key, to serve HTTPS. `port`: 0 takes a free one. `requests`: method and
+    `certificate`: files of a certificate and its key (HTTPS). `port`: 0 takes a free one. `requests`: method and
     path of all that came.
     """
 
