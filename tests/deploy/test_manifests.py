@@ -106,6 +106,14 @@ def test_log_is_read_only_and_a_folder() -> None:
     assert pod["securityContext"]["supplementalGroups"] == [4]
 
 
+def test_only_the_inventory_has_the_token() -> None:
+    """Of the collector's pod only the container that asks the API server mounts the account's token."""
+    pod = only(build("daemonset"), "DaemonSet")["spec"]["template"]["spec"]
+    (token,) = (entry["name"] for entry in pod["volumes"] if "projected" in entry)
+    holders = [entry["name"] for entry in containers(pod) if token in {m["name"] for m in entry["volumeMounts"]}]
+    assert holders == ["inventory"]
+
+
 def test_dashboard_only_reads() -> None:
     """The dashboard's pod mounts the store read-only, takes its password from a Secret and has no account's token."""
     pod = only(build("dashboard"), "Deployment")["spec"]["template"]["spec"]
