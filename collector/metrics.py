@@ -90,11 +90,11 @@ class Metrics(Watch):
         self._looked_up: list[StoreSize | RuleCounters] = [StoreSize(store, registry)]
         if rule_options is not None:
             self._looked_up.append(RuleCounters(rule_options, registry))
-        ProcessCollector(registry=registry)
         self._start()
 
     def _start(self) -> None:
         """Series that must be there before anything happens, so that rates and alerts have something to compare."""
+        ProcessCollector(registry=self.registry)
         for kind in ("rename", "truncate"):
             self._rotations.labels(kind)
         for table in ("packets", "rejects", "losses"):

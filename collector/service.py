@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from analytics.store import resolve
 from collector.address import Address
 from collector.follow import Job, Reload, follow
-from collector.health import Health, serving
+from collector.health import Health
 from collector.settings import Summary
 from collector.watch import Watch, Watches
 
@@ -44,6 +44,7 @@ def serve(
         watch: Watch = Health()
         if metrics is not None:
             from collector.metrics import Metrics
+            from collector.server import serving
 
             counts = Metrics(resolve(store), rule_options=job.settings.options if rule_counters else None)
             health = Health(counts)

@@ -27,9 +27,10 @@ from analytics import Reader, Writer
 from analytics.inventory import observe
 from analytics.store import resolve
 from collector.address import Address, address
-from collector.health import Health, serving
+from collector.health import Health
 from collector.metrics import LAG_BUCKETS, Metrics
 from collector.series import OTHER, Labels, Places, Spread
+from collector.server import serving
 from tests.collector.clock import packet_piece, position
 from tests.collector.live import REPOSITORY, line, lines
 
