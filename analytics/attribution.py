@@ -118,9 +118,19 @@ _JOINS = {
 }
 
 
+def attributed_view() -> str:
+    """The packets, also those that are no denials, with all columns."""
+    return f"{chain(needs(COLUMNS))}{attribute(COLUMNS)}"
+
+
 def denied_view() -> str:
-    """The view with all columns."""
+    """The denied packets with all columns."""
     return f"{chain(needs(COLUMNS))}{select(COLUMNS)}"
+
+
+def mentioned(sql: str) -> bool:
+    """Whether SQL names one of COLUMNS, so that it cannot be asked of `packets`."""
+    return not COLUMNS.keys().isdisjoint(re.findall(r"\w+", sql))
 
 
 def needs(names: Iterable[str]) -> list[str]:
@@ -128,12 +138,18 @@ def needs(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(_JOINS[alias][0] for alias in _aliases(names)))
 
 
-def select(names: Iterable[str]) -> str:
-    """The denied packets with these of COLUMNS, over `packets` and the relations that they need."""
+def select(names: Iterable[str], rows: str = "packets") -> str:
+    """The denied ones of what `attribute` gives."""
+    return f"{attribute(names, rows)}\nWHERE p.follow_up IS NULL"
+
+
+def attribute(names: Iterable[str], rows: str = "packets") -> str:
+    """The packets with these of COLUMNS, over `packets` (or a table with what these columns need of it) and the
+    relations that they need."""
     columns = "".join(f",\n    {COLUMNS[name]} AS {name}" for name in names)
     joins = "".join(f"\nLEFT JOIN {_JOINS[each][0]} AS {each} ON {_JOINS[each][1]}" for each in _aliases(names))
     packet_count = "greatest(p.repeat_count, 1) AS packet_count"
-    return f"SELECT p.*, {packet_count}{columns}\nFROM packets AS p{joins}\nWHERE p.follow_up IS NULL"
+    return f"SELECT p.*, {packet_count}{columns}\nFROM {rows} AS p{joins}"
 
 
 def _aliases(names: Iterable[str]) -> list[str]:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from analytics.queries import Answer, Cursor
     from analytics.reader import Reader, Rows
 
-GROUPINGS = ("source", "destination", "port", "pair", "interface", "node", "policy")
+GROUPINGS = (
+    "source", "destination", "port", "pair", "interface", "node", "policy", "denied-by", "namespace", "pod", "workload",
+    "source-namespace", "source-pod", "source-workload", "source-service", "source-class", "source-node",
+    "destination-namespace", "destination-pod", "destination-workload", "destination-service", "destination-class",
+    "destination-node", "workload-pair",
+)  # fmt: skip
+"""The names of `analytics.queries.GROUPINGS`, which is not imported before a command runs."""
 FOLLOW_EVERY_S = 1.0
 """How often `packets -f` asks the store; the collector commits once a second."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from analytics import engine, schema
+from analytics.attribution import mentioned
 from analytics.filters import Where
 from analytics.store import Store, StoreError, require, resolve
 
@@ -86,14 +87,20 @@ def _write(source: Store, unfinished: Path, form: str, where: Where) -> int:
         # One snapshot for all tables, however long it takes: the collector goes on meanwhile.
         connection.execute("BEGIN")
         writer(connection, unfinished, where)
-        found = connection.execute(f"SELECT count(*) FROM packets WHERE {where.sql}", where.parameters).fetchone()
+        found = connection.execute(f"SELECT count(*) FROM ({_chosen(where)})", where.parameters).fetchone()
         connection.execute("COMMIT")
     return int(found[0]) if found else 0
 
 
+def _chosen(where: Where) -> str:
+    """The rows of `packets` that the condition holds for, which may ask who had an address."""
+    columns = ", ".join(schema.identifier(column.name) for column in schema.TABLE["packets"].columns)
+    return f"SELECT {columns} FROM {'attributed' if mentioned(where.sql) else 'packets'} WHERE {where.sql}"
+
+
 def _file(form: str) -> Callable[[duckdb.DuckDBPyConnection, Path, Where], None]:
     def write(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -> None:
-        question = f"SELECT * FROM packets WHERE {where.sql} ORDER BY time, uptime_s, source_file, source_offset"
+        question = f"{_chosen(where)} ORDER BY time, uptime_s, source_file, source_offset"
         connection.execute(f"COPY ({question}) TO {engine.quoted(str(path))} ({_COPY[form]})", where.parameters)
 
     return write
@@ -102,8 +109,9 @@ def _file(form: str) -> Callable[[duckdb.DuckDBPyConnection, Path, Where], None]
 def _database(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -> None:
     connection.execute(f"ATTACH {engine.quoted(str(path))} AS copy")
     for table in schema.TABLES:
-        chosen, parameters = (where.sql, where.parameters) if table.name == "packets" else ("true", {})
-        connection.execute(f"CREATE TABLE copy.{table.name} AS FROM denylog.{table.name} WHERE {chosen}", parameters)
+        packets = table.name == "packets"
+        rows, parameters = (_chosen(where), where.parameters) if packets else (f"FROM denylog.{table.name}", {})
+        connection.execute(f"CREATE TABLE copy.{table.name} AS {rows}", parameters)
     connection.execute("USE copy")
     for statement in schema.descriptions():
         connection.execute(statement)

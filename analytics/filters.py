@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 
+from analytics.ranges import CLASSES
+
 
 class FilterError(ValueError):
     """A value that a filter cannot use: the `flag`, the `value`, and what was `expected`."""
@@ -208,6 +210,72 @@ def _glob(*expressions: str) -> Condition:
     return condition
 
 
+_SIDES = ("source", "destination")
+
+
+def _named(column: str, sides: Sequence[str] = _SIDES, *, beginning: bool = False) -> Condition:
+    """NAME or NAMESPACE/NAME of what a side was; `beginning`: a name without * and ? is how it begins, as in Hubble."""
+
+    def condition(text: str, context: Context) -> str:
+        namespace, slash, name = text.rpartition("/")
+        if not name and not namespace:
+            raise _Unusable("a name or NAMESPACE/NAME, or a pattern with * and ?")
+        ending = "*" if beginning and not set(name) & set("*?[") else ""
+        pattern = context.bind(f"{name}{ending}")
+        parts = [f"{side}_{column} GLOB {pattern}" for side in sides]
+        if slash:
+            space = context.bind(namespace)
+            parts = [f"({side}_namespace GLOB {space} AND {part})" for side, part in zip(sides, parts, strict=True)]
+        return " OR ".join(parts)
+
+    return condition
+
+
+def _both(column: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{column}" for side in _SIDES)
+
+
+def _service(*sides: str) -> Condition:
+    """A side may belong to several services: their names stand in one text with commas between."""
+
+    def condition(text: str, context: Context) -> str:
+        namespace, slash, name = text.rpartition("/")
+        if not name:
+            raise _Unusable("the name of a service or NAMESPACE/NAME, or a pattern with * and ?")
+        pattern = context.bind(name)
+        parts = [
+            f"len(list_filter(string_split({side}_service, ','), lambda one: one GLOB {pattern})) > 0" for side in sides
+        ]
+        if slash:
+            space = context.bind(namespace)
+            parts = [f"({side}_namespace GLOB {space} AND {part})" for side, part in zip(sides, parts, strict=True)]
+        return " OR ".join(parts)
+
+    return condition
+
+
+def _class(*sides: str) -> Condition:
+    def condition(text: str, context: Context) -> str:
+        found = {name.lower().replace(" ", "-"): name for name in CLASSES}.get(text.lower().replace(" ", "-"))
+        if found is None:
+            raise _Unusable(", ".join(CLASSES))
+        value = context.bind(found)
+        return " OR ".join(f"{side}_class = {value}" for side in sides)
+
+    return condition
+
+
+def _policy(text: str, context: Context) -> str:
+    """A policy that denied the packet ("NetworkPolicy shop/db", shop/db or db), or whose name its log prefix shows."""
+    if not text:
+        raise _Unusable("the name of a policy or NAMESPACE/NAME, or a pattern with * and ?")
+    pattern = context.bind(text)
+    spellings = ("one", "split_part(one, ' ', 2)", "regexp_extract(one, '[^/ ]*$')")
+    matches = " OR ".join(f"{spelling} GLOB {pattern}" for spelling in spellings)
+    logged = f"policy_name GLOB {pattern} OR (policy_namespace || '/' || policy_name) GLOB {pattern}"
+    return f"len(list_filter(denied_by, lambda one: {matches})) > 0 OR {logged}"
+
+
 _INTERFACES = ("in_interface", "out_interface", "physical_in_interface", "physical_out_interface")
 
 FILTERS = (
@@ -235,13 +303,27 @@ FILTERS = (
     Filter("node", "PATTERN", "Name of the node; * and ? stand for anything.", _glob("node")),
     Filter("interface", "PATTERN", "Any interface of the packet: 'cali*'.", _glob(*_INTERFACES)),
     Filter("prefix", "PATTERN", "The log prefix: 'calico-packet*'.", _glob("prefix")),
+    Filter("policy", "PATTERN", "Policy that denied or logged the packet: NAME or NAMESPACE/NAME.", _policy),
+    Filter("namespace", "PATTERN", "Source or destination is in this namespace.", _glob(*_both("namespace"))),
+    Filter("from-namespace", "PATTERN", "Source is in this namespace.", _glob("source_namespace")),
+    Filter("to-namespace", "PATTERN", "Destination is in this namespace.", _glob("destination_namespace")),
     Filter(
-        "policy",
-        "PATTERN",
-        "Policy that logged the packet: NAME or NAMESPACE/NAME.",
-        _glob("policy_name", "(policy_namespace || '/' || policy_name)"),
+        "pod", "POD", "Source or destination is this pod: [NAMESPACE/]NAME or its beginning.",
+        _named("pod", beginning=True),
     ),
-)
+    Filter("from-pod", "POD", "Source is this pod.", _named("pod", ("source",), beginning=True)),
+    Filter("to-pod", "POD", "Destination is this pod.", _named("pod", ("destination",), beginning=True)),
+    Filter("workload", "NAME", "Source or destination belongs to [NAMESPACE/]NAME.", _named("workload")),
+    Filter("from-workload", "NAME", "Source belongs to this workload.", _named("workload", ("source",))),
+    Filter("to-workload", "NAME", "Destination belongs to this workload.", _named("workload", ("destination",))),
+    Filter("from-service", "NAME", "Source is behind the service [NAMESPACE/]NAME.", _service("source")),
+    Filter("to-service", "NAME", "Destination is the service, or behind it.", _service("destination")),
+    Filter("class", "CLASS", "Source or destination is: pod, unknown-pod, node, private, public, …", _class(*_SIDES)),
+    Filter("from-class", "CLASS", "Source is of this class.", _class("source")),
+    Filter("to-class", "CLASS", "Destination is of this class.", _class("destination")),
+    Filter("from-node", "PATTERN", "Source is this node, or a pod on it.", _glob("source_node")),
+    Filter("to-node", "PATTERN", "Destination is this node, or a pod on it.", _glob("destination_node")),
+)  # fmt: skip
 _BY_NAME = {entry.name: entry for entry in FILTERS}
 
 
@@ -276,3 +358,13 @@ def _condition(entry: Filter, value: str, context: Context) -> str:
         raise FilterError(entry.flag, value, "text in UTF-8") from None
     except _Unusable as error:
         raise FilterError(entry.flag, value, str(error)) from None
+
+
+def asks_inventory(entry: Filter) -> bool:
+    """Whether a filter is about who had an address; the others can be asked of packets alone, but for `policy`."""
+    return entry.name in _BY_HOLDER
+
+
+_BY_HOLDER = {f"{end}{what}" for end in ("", "from_", "to_") for what in ("namespace", "pod", "workload", "class")} | {
+    "from_service", "to_service", "from_node", "to_node"
+}  # fmt: skip

@@ -1,5 +1,5 @@
 """The attribution of a reader: the relations behind `denied`, kept in the reader's memory while the store knows nothing
-new, and a view `denied` of its own that joins only what a question names.
+new, and views `denied` and `attributed` of its own that join only what a question names.
 
 Rule: the answers are those of the store's view `denied`. It is for who attaches the store by hand; planning all its
 joins takes longer than most questions, and DuckDB cannot estimate how small its relations are.
@@ -12,7 +12,7 @@ from datetime import datetime
 
 import duckdb
 
-from analytics.attribution import COLUMNS, needs, select
+from analytics.attribution import COLUMNS, attribute, needs, select
 from analytics.intervals import RELATIONS, closure, packet_addresses, renamed
 
 _PREFIX = "known_"
@@ -36,12 +36,13 @@ class Holders:
         self._stored_at: datetime | None = None
 
     def prepare(self, columns: Collection[str] | None) -> None:
-        """Let `denied` have these columns beside those of `packets`; None stands for all."""
+        """Let `denied` and `attributed` have these columns beside those of `packets`; None stands for all."""
         names = [name for name in COLUMNS if columns is None or name in columns]
         marks: dict[str, object] = {}
         for name in closure(needs(names)):
             self._make(name, marks)
-        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW denied AS {_local(select(names))}")
+        for view, sql in (("attributed", attribute(names)), ("denied", select(names))):
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {_local(sql)}")
 
     def _make(self, name: str, marks: dict[str, object]) -> None:
         """Make one relation where it is not made, or was made of something older."""

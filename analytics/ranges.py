@@ -38,6 +38,9 @@ SPECIAL: tuple[tuple[str, tuple[str, ...], str], ...] = tuple(
 )
 PUBLIC = "public"
 """The class of every other address."""
+KNOWN = ("pod", "unknown pod", "node", "service", "host endpoint", "host-network pod", "network set")
+"""The classes that an inventory tells."""
+CLASSES = (*KNOWN, PUBLIC, *(name for name, _, _ in SPECIAL))
 
 
 def bits(address: str) -> str:

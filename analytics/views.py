@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analytics.attribution import denied_view
+from analytics.attribution import attributed_view, denied_view
 from analytics.intervals import view
 
 
@@ -139,6 +139,11 @@ VIEWS = (
     View("set_intervals", "the network set that held an address in packets; no overlap", view("set_intervals")),
     View("address_classes", "what an address in packets is by networks and registries", view("address_classes")),
     View("verdict_intervals", "the newest verdict on each flow, from when until when", view("verdict_intervals")),
+    View(
+        "attributed",
+        "the packets, replies after a denial too, with who source and destination were at the time",
+        attributed_view(),
+    ),
     View(
         "denied",
         "the packets that count as denials: without the replies that Calico logs after one (follow_up), with who "
