@@ -27,7 +27,7 @@ def make_context(target: Target) -> ssl.SSLContext | None:
     context.minimum_version = _VERSIONS[tls.minimum]
     if tls.fingerprint:
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # the certificate itself is compared instead: check_peer
+        context.verify_mode = ssl.CERT_NONE  # the certificate itself is compared instead: peer_problem
     elif tls.ca:
         _load(target.name, [tls.ca], "holds no certificate in PEM", lambda: context.load_verify_locations(tls.ca))
     else:
@@ -39,13 +39,13 @@ def make_context(target: Target) -> ssl.SSLContext | None:
     return context
 
 
-def check_peer(connection: ssl.SSLSocket, tls: Tls) -> None:
-    """Compare the server's certificate with the fingerprint where one is given (RFC 5425, 5.2)."""
+def peer_problem(connection: ssl.SSLSocket, tls: Tls) -> str:
+    """What is wrong with the server's certificate where it is known by its fingerprint (RFC 5425, 5.2), or nothing."""
     if not tls.fingerprint:
-        return
+        return ""
     found = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
-    if not hmac.compare_digest(found, tls.fingerprint):
-        raise ssl.SSLError(1, f"the server's certificate has another fingerprint: {found}")
+    same = hmac.compare_digest(found, tls.fingerprint)
+    return "" if same else f"the server's certificate has another fingerprint: SHA256:{found}"
 
 
 class _Encrypted(Exception):

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from collector.forward.target import Target
-from collector.forward.tls import check_peer
+from collector.forward.tls import peer_problem
 
 CONNECT_S = 10.0
 """A connection, handshake included, is made within this time or not at all."""
@@ -154,7 +154,8 @@ class Wire:
         try:
             while not self._step(secure.do_handshake):
                 self.wait(writing=False, patience_s=max(0.0, until - time.monotonic()))
-            check_peer(secure, target.tls)
+            if problem := peer_problem(secure, target.tls):
+                raise Broken(problem)
             self._settle(secure)
         except BaseException:
             secure.close()

@@ -64,7 +64,7 @@ def forward(store: str, tmp_path: Path) -> Forward:
 
     def run(url: str, folder: str = store, **order: Any) -> Forwarder:
         target = parse_target(url)
-        with StateFile(tmp_path / "state.json", folder, target.name) as marks:
+        with StateFile(tmp_path / f"{target.scheme}.json", folder, target.name) as marks:
             forwarder = Forwarder(folder, Order(target=target, zone=UTC, once=True, **order), marks)
             forwarder.run(threading.Event())
         return forwarder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,8 +12,21 @@ from typing import Any
 
 import pytest
 
+from analytics import Writer
+from collector.forward import FORMATS, outage
+from parser import Options
+from parser.line import parse
+from tests.analytics.conftest import make_commit
 from tests.forward.conftest import Forward, stored
-from tests.forward.receivers import Certificates, Server, missing_rsyslog, missing_syslog_ng, rsyslog, syslog_ng
+from tests.forward.receivers import (
+    Certificates,
+    Server,
+    free_port,
+    missing_rsyslog,
+    missing_syslog_ng,
+    rsyslog,
+    syslog_ng,
+)
 
 pytestmark = pytest.mark.system
 ID = "denylog@32473"
@@ -82,3 +96,90 @@ def test_every_field_arrives(
     counters = forwarder.counters
     assert (counters.sent, counters.failed, counters.cut, counters.queue_rows) == (len(wanted), 0, 0, 0)
     assert {message["app"] for message in found} == {"denylog"}
+
+
+REFUSED = {
+    "an authority that did not sign it": ("ca={foreign}", "the server's certificate is refused"),
+    "another name than it carries": ("ca={ca}&server-name=elsewhere", "the server's certificate is refused"),
+    "another fingerprint": ("fingerprint=" + "00" * 32, "another fingerprint"),
+    "no certificate of ours": ("ca={ca}", ""),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("kind", ["tls", "relps"])
+def test_tls_refuses(
+    kind: str, case: str, store: str, forward: Forward, tmp_path: Path, certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """With the wrong authority, name or fingerprint, or without the certificate that the server asks for, nothing is
+    sent or counted as sent, and --once says why."""
+    if reason := missing_rsyslog():
+        pytest.skip(reason)
+    monkeypatch.setattr(outage, "ONCE_PATIENCE_S", 1.0)
+    query, told = REFUSED[case]
+    settings = query.format(ca=certificates.path("ca.pem"), foreign=certificates.path("foreign.pem"))
+    with rsyslog(tmp_path, kind, certificates) as server:
+        with pytest.raises(outage.Unreachable) as caught:
+            forward(f"{kind}://localhost:{server.port}?{settings}")
+        assert server.messages() == []
+    assert told in caught.value.reason
+    assert json.loads((tmp_path / f"{kind}.json").read_text())["messages"] == 0
+
+
+def test_a_fingerprint_is_enough(store: str, forward: Forward, tmp_path: Path, certificates: Certificates) -> None:
+    """A server is known by the fingerprint of its certificate alone, whoever signed it."""
+    if reason := missing_rsyslog():
+        pytest.skip(reason)
+    ours = f"cert={certificates.path('client.pem')}&key={certificates.path('client.key')}"
+    with rsyslog(tmp_path, "tls", certificates) as server:
+        forward(f"tls://127.0.0.1:{server.port}?{ours}&min-tls=1.3&fingerprint={certificates.fingerprint()}")
+        assert len(server.wait_for(2000)) == 2000
+
+
+def test_nobody_listens(store: str, forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal is noticed over UDP as over TCP: nothing counts as sent."""
+    monkeypatch.setattr(outage, "ONCE_PATIENCE_S", 1.0)
+    for scheme in ("udp", "tcp"):
+        with pytest.raises(outage.Unreachable, match="refused"):
+            forward(f"{scheme}://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("form", ["rfc3164", "cef", "ecs"])
+def test_other_formats_arrive(
+    form: str, store: str, forward: Forward, tmp_path: Path, certificates: Certificates
+) -> None:
+    """Every packet arrives in the other formats, under the node's name; RFC 3164 is read back as the packet it was."""
+    if reason := missing_rsyslog():
+        pytest.skip(reason)
+    rows = stored(store)
+    with rsyslog(tmp_path, "tcp", certificates) as server:
+        forward(f"tcp://127.0.0.1:{server.port}?format={form}&framing=lines")
+        found = server.wait_for(len(rows))
+    assert [message["host"] for message in found] == [row["node"] for row in rows]
+    if form == "ecs":
+        assert [json.loads(message["msg"])["source"]["ip"] for message in found] == [row["source_ip"] for row in rows]
+    if form == "rfc3164":
+        lines = [message["raw"].partition(">")[2] for message in found]
+        packets = [parse(line, Options(), anchor=datetime(2026, 11, 23, tzinfo=UTC)) for line in lines]
+        assert [getattr(packet, "ip_id", None) for packet in packets] == [row["ip_id"] for row in rows]
+        assert [getattr(packet, "uptime_s", None) for packet in packets] == [row["uptime_s"] for row in rows]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_hostile_text_is_one_message(form: str, forward: Forward, tmp_path: Path, certificates: Certificates) -> None:
+    """Line ends, quotes, brackets and NULs in a log do not make a second message at the server, nor end a field."""
+    if reason := missing_rsyslog():
+        pytest.skip(reason)
+    hostile = ['a"]\n<5>1 - evil - - - - -', "x\0y", "\x1b[2J", "p\\", "\u202e]"]
+    folder = str(tmp_path / "hostile")
+    with Writer(folder) as writer:
+        writer.commit(make_commit([{"prefix": text, "node": text, "policy_name": text} for text in hostile]))
+    with rsyslog(tmp_path, "tcp", certificates) as server:
+        forward(f"tcp://127.0.0.1:{server.port}?framing=lines&format={form}", folder)
+        time.sleep(0.5)
+        found = server.messages()
+    assert len(found) == len(hostile)
+    if form == "rfc5424":
+        assert [structured(message)["source_offset"] for message in found] == ["0", "100", "200", "300", "400"]
+        assert structured(found[3])["prefix"] == "p\\"
