@@ -90,7 +90,7 @@ spoofed_source | a pod's interface sends with an address that is not the pod's |
 beaconing | regular calls to one address outside the cluster | high | T1071 | T1071
     attempts | 12 | connections to one address and port | ours: RITA takes 4, and looks at sizes too
     span | 1h | from the first to the last of them | ours
-    regularity | 0.9 | 1 - median deviation / median interval | RITA score for medium
+    regularity | 0.9 | 1 - half the spread of four fifths of the intervals / their median | RITA score for medium
     shortest | 10s | shorter intervals are retries of a client | ours
     ignore_ports | 53,123 | names and time are asked for regularly by design | ours
     cooldown | 24h | calls with pauses up to this are one finding | ours

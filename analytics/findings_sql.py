@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from analytics.attribution import denied
+from analytics.attribution import needs, select
 from analytics.filters import FILTERS, Context, Where
 from analytics.findings_rules import LOOKBACK, Mute, Settings
+from analytics.intervals import RELATIONS, closure, packet_addresses
 
 # Classes of addresses that are a cluster's, or its owner's.
 _INSIDE = """
@@ -34,7 +35,7 @@ CASE WHEN protocol IN ('icmp', 'icmpv6') THEN icmp_type NOT IN (8, 13, 17, 128)
 # after. A system sends a SYN (or a question to a name server) again from the same port: all lines of one flow within a
 # slot are one attempt, and so are those on both sides of the edge of a slot. Linux waits at most 32 s between two SYNs
 # (net.ipv4.tcp_syn_retries 6: after 1, 3, 7, 15, 31 and 63 s); a minute leaves room.
-_BASE = {
+_BASE: dict[str, str] = {
     "asked": f"""
 SELECT time, node, direction, source_ip, destination_ip, protocol, destination_port, in_interface, out_interface,
     greatest(repeat_count, 1) AS packet_count, epoch_us(time) // 300_000_000 AS number,
@@ -77,8 +78,12 @@ _ATTRIBUTION = (
     "source_namespace", "source_workload", "source_class", "source_by", "destination_namespace", "destination_workload",
     "destination_class", "attribution_conflict",
 )  # fmt: skip
-_ATTRIBUTED = denied(*_ATTRIBUTION, rows="tries").replace("{", "{{").replace("}", "}}")
-_BASE["hits"] = f"SELECT {_HITS} FROM {_ATTRIBUTED} WHERE NOT coalesce({{muted}}, false)"
+_BASE |= {
+    **{name: RELATIONS[name].sql.replace("{", "{{").replace("}", "}}") for name in closure(needs(_ATTRIBUTION))},
+    "packet_addresses": packet_addresses("slots"),
+    "attributed": select(_ATTRIBUTION, "tries"),
+    "hits": f"SELECT {_HITS} FROM attributed WHERE NOT coalesce({{muted}}, false)",
+}
 
 
 def _sessions(rows: str, key: str, pause: str) -> str:
@@ -206,7 +211,7 @@ FROM calls WINDOW one AS (PARTITION BY source_ip, destination_ip, service ORDER 
 SELECT source_ip, destination_ip, service, median(pause) AS every FROM pauses
 WHERE pause >= epoch_us($beaconing_shortest::INTERVAL) / 1e6 GROUP BY source_ip, destination_ip, service
 HAVING count(*) + 1 >= $beaconing_attempts AND sum(pause) >= epoch_us($beaconing_span::INTERVAL) / 1e6
-    AND 1 - mad(pause) / median(pause) >= $beaconing_regularity""",
+    AND 1 - (quantile_cont(pause, 0.9) - quantile_cont(pause, 0.1)) / 2 / median(pause) >= $beaconing_regularity""",
     "beacon_rows": "SELECT quiet.*, every FROM quiet JOIN beacons USING (source_ip, destination_ip, service)",
     "beaconing_marks": _sessions(
         "SELECT id, source, destination_ip, service, first, last, every FROM beacon_rows",
@@ -250,7 +255,6 @@ SELECT id, session FROM client_hits JOIN client_spans USING (source, service) WH
     "misconfigured_client": _summary("misconfigured_client", "source, service", about=_SERVICE),
 }
 
-# A slot is no shorter than a burst: more attempts over a longer time may be as dense.
 _OFFENDERS = {
     "offender_sources": """
 SELECT source FROM {quiet_repeated_offender} WHERE NOT inside GROUP BY ALL
@@ -262,15 +266,21 @@ HAVING sum(attempts) >= $repeated_offender_attempts""",
         "source",
         "$repeated_offender_cooldown",
     ),
+    "offender_calls": """
+SELECT source_ip AS source, number, min(time) AS call FROM asked
+WHERE source_ip IN (SELECT source FROM offender_sources) GROUP BY source_ip, destination_ip, service, flow, number""",
+    "offender_bursts": """
+SELECT DISTINCT source, to_timestamp(number * 300) AS slot FROM offender_calls
+QUALIFY count(*) OVER (PARTITION BY source ORDER BY call
+    RANGE BETWEEN $repeated_offender_burst PRECEDING AND CURRENT ROW) >= $repeated_offender_attempts""",
     "offender_counts": """
-SELECT source, session, attempts >= $repeated_offender_attempts * greatest(1,
-        (epoch_us(last) - epoch_us(first)) / epoch_us($repeated_offender_burst::INTERVAL)) AS bursts,
-    sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots
+SELECT source, session, slot, sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots
 FROM offender_slots WINDOW recent AS (PARTITION BY source, session ORDER BY slot
     RANGE BETWEEN $repeated_offender_window PRECEDING AND CURRENT ROW)""",
     "offender_hot": """
-SELECT DISTINCT source, session FROM offender_counts
-WHERE bursts OR (attempts >= $repeated_offender_attempts AND slots >= $repeated_offender_slots)""",
+SELECT DISTINCT source, session FROM offender_counts LEFT JOIN offender_bursts USING (source, slot)
+WHERE offender_bursts.source IS NOT NULL
+    OR (attempts >= $repeated_offender_attempts AND slots >= $repeated_offender_slots)""",
     "offender_spans": """
 SELECT source, session, min(slot) AS began, max(slot) AS ended
 FROM offender_slots SEMI JOIN offender_hot USING (source, session) GROUP BY ALL""",
@@ -336,7 +346,7 @@ def query(where: Where, settings: Settings, since: datetime | None, until: datet
     context = Context(since or _EVER, UTC, dict(where.parameters))
     base = {
         # Filters may ask for what only `denied` has; without any the packets are counted before they are attributed.
-        "packets": "packets WHERE" if where.sql == "true" else f"{denied(where.sql)} WHERE ({where.sql}) AND",
+        "packets": "packets WHERE" if where.sql == "true" else f"denied WHERE ({where.sql}) AND",
         "time": " AND ".join(_times(since, until, context)) or "true",
         "muted": _muted(settings, None, context),
     }

@@ -1,0 +1,601 @@
+"""Findings: on the labelled sample day, at the edges of each rule, and as a person or a cron job asks for them.
+
+Rule: packets are written into a real store; whoever is known is known from an inventory, as in a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics import Commit, LossRow, Reader, Writer
+from analytics.findings import Finding, findings, length
+from analytics.findings_rules import RULE, RulesError, Settings, rules_markdown, settings, shown
+from analytics.findings_store import compare, record
+from analytics.inbox import deposit
+from analytics.inventory import observe
+from samples.cluster import CLEAN_DAYS, DAY
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "samples"
+START = datetime(2026, 11, 20, 12, tzinfo=UTC)
+STRANGER = "203.0.113.9"
+PORT = 40_000
+
+Row = dict[str, Any]
+Fill = Callable[[Iterable[Row]], str]
+
+
+def attempt(second: float, **more: Any) -> Row:
+    """One SYN from a stranger to a pod, from a source port of its own."""
+    global PORT
+    PORT = 32768 + (PORT - 32767) % 28_000
+    known = {"time": START + timedelta(seconds=second), "source_ip": STRANGER, "source_port": PORT}
+    return {**known, "destination_ip": "10.1.0.1", **more}
+
+
+def from_pod(second: float, **more: Any) -> Row:
+    """One SYN from a pod of which only the interface is known."""
+    mine = {"source_ip": "10.1.0.7", "in_interface": "cali7777777777a", "out_interface": "eth0", "direction": "egress"}
+    return attempt(second, **{**mine, **more})
+
+
+def retried(rows: Iterable[Row]) -> list[Row]:
+    """The same with each SYN sent four times."""
+    return [{**row, "time": row["time"] + timedelta(seconds=later)} for row in rows for later in (0, 1, 3, 7)]
+
+
+def find(store: str, chosen: Settings | None = None, **period: datetime) -> list[Finding]:
+    """All findings of a store."""
+    with Reader(store) as reader:
+        return findings(reader, settings=chosen or Settings(), **period)
+
+
+def rules(store: str, chosen: Settings | None = None) -> list[str]:
+    """The rules that found something."""
+    return [finding.rule for finding in find(store, chosen)]
+
+
+def pod_object(namespace: str, name: str, address: str) -> dict[str, Any]:
+    """A pod of a Deployment, as kubectl prints it."""
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name.rsplit("-", 1)[0], "controller": True}
+    hashed = {"pod-template-hash": name.rsplit("-", 2)[1]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": namespace, "name": name, "uid": name, "ownerReferences": [owner], "labels": hashed},
+        "spec": {"nodeName": "node-1"},
+        "status": {"podIPs": [{"ip": address}], "startTime": "2026-11-01T00:00:00Z", "phase": "Running"},
+    }
+
+
+# The labelled day.
+
+
+def sample_store(folder: Path, *logs: str) -> str:
+    """A store with sample logs and the inventory."""
+    store = str(folder / "store")
+    command = [sys.executable, str(ROOT / "cli.py"), "ingest", "--store", store, *(str(SAMPLES / log) for log in logs)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    deposit(store, observe([json.loads((SAMPLES / "inventory.json").read_text())], at=DAY + timedelta(days=1)))
+    return store
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with the clean days and the labelled one."""
+    return sample_store(tmp_path_factory.mktemp("day"), "syslog.1.gz", "syslog")
+
+
+def overlaps(label: dict[str, str], finding: Finding) -> bool:
+    """Does the finding tell of this planted behaviour?"""
+    first, last = datetime.fromisoformat(label["first"]), datetime.fromisoformat(label["last"])
+    same = (finding.rule, finding.subject.name) == (label["rule"], label["subject"])
+    return same and finding.first <= last and first <= finding.last
+
+
+def test_every_planted_behaviour_is_found_and_nothing_else(day: str) -> None:
+    """On the labelled day precision and recall are 1."""
+    labels = json.loads((SAMPLES / "labels.json").read_text())
+    found = find(day)
+    told = [label for label in labels if any(overlaps(label, finding) for finding in found)]
+    right = [finding for finding in found if any(overlaps(label, finding) for label in labels)]
+    precision, recall = len(right) / len(found), len(told) / len(labels)
+    sys.stdout.write(f"\n{len(labels)} planted, {len(found)} found: precision {precision:.2f}, recall {recall:.2f}\n")
+    missed = [label for label in labels if label not in told]
+    assert (precision, recall) == (1, 1), (missed, [f.title for f in found if f not in right])
+    assert len(found) == len(labels)
+    assert {label["rule"] for label in labels} == set(RULE)
+
+
+def test_clean_days_give_no_finding(tmp_path: Path) -> None:
+    """Days that hold what every cluster shows give nothing, with and without an inventory."""
+    store = sample_store(tmp_path, "syslog.1.gz")
+    assert find(store) == []
+    with Reader(store) as reader:
+        assert reader.rows("SELECT count(DISTINCT day) FROM packets").rows == [(CLEAN_DAYS,)]
+
+
+def test_evidence_shows_the_packets(day: str) -> None:
+    """The SQL of each finding runs and gives rows of its time."""
+    with Reader(day) as reader:
+        for finding in findings(reader):
+            rows = reader.rows(finding.evidence)
+            assert rows.rows, finding
+            if "packets" in rows.columns and finding.rule != "spike":
+                packets = sum(row[rows.columns.index("packets")] for row in rows.rows)
+                assert packets >= finding.packets, finding
+
+
+def test_losses_make_lower_bounds(day: str) -> None:
+    """Findings in whose time lines were lost on their node say so, others do not."""
+    bounds = {finding.subject.name: finding.lower_bound for finding in find(day)}
+    assert bounds["203.0.113.66"] == "net_ratelimit left out 37 lines"
+    assert bounds["203.0.113.88"] is None
+
+
+def test_period_chooses_findings_not_baselines(day: str) -> None:
+    """--since chooses by the time of the packets; the spike is still compared with the days before."""
+    since = DAY + timedelta(hours=18, minutes=30)
+    found = {finding.rule for finding in find(day, since=since)}
+    assert {"spike", "first_seen"} <= found
+    assert "horizontal_sweep" not in found
+    assert [f.rule for f in find(day, until=DAY + timedelta(minutes=5))] == []
+
+
+def test_address_reuse(day: str) -> None:
+    """The address that batch gave up at six is the runner's afterwards: the batch's finding has no line of it."""
+    with Reader(day) as reader:
+        rows = reader.rows(
+            "SELECT source_workload, count(*) FROM denied WHERE source_ip = '198.51.100.27' AND time >= $day "
+            "GROUP BY 1 ORDER BY 1",
+            {"day": DAY},
+        ).rows
+    assert [name for name, _ in rows] == ["batch", "runner"]
+    batch = next(finding for finding in find(day) if finding.subject.name == "shop/batch")
+    assert batch.subject.addresses == ("198.51.100.27", "198.51.100.75")
+    assert batch.ports == (53,)
+
+
+# The edges of each rule.
+
+
+@pytest.mark.parametrize(("ports", "found"), [(14, []), (15, ["vertical_scan"])])
+def test_vertical_scan_edge(filled: Fill, ports: int, found: list[str]) -> None:
+    """Fifteen ports within five minutes are a scan; retries of a SYN count once."""
+    store = filled(
+        retried(attempt(number * 19, destination_port=port) for number, port in enumerate(range(1, ports + 1)))
+    )
+    assert rules(store) == found
+    for finding in find(store):
+        assert (finding.port_count, finding.attempts, finding.packets) == (15, 15, 60)
+
+
+@pytest.mark.parametrize(("ports", "pause", "found"), [(24, 900, 0), (25, 900, 1), (25, 3700, 0), (200, 0.4, 1)])
+def test_slow_scan_edge(filled: Fill, ports: int, pause: float, found: int) -> None:
+    """A port every quarter of an hour is a scan from 25 on, if they fall into a day; nmap -T2 (0.4 s) is one anyway."""
+    store = filled(attempt(number * pause, destination_port=1 + number, source_port=54321) for number in range(ports))
+    assert rules(store).count("vertical_scan") == found
+
+
+@pytest.mark.parametrize(("ports", "found"), [(9, []), (10, ["vertical_scan"])])
+def test_scan_by_a_pod_edge(filled: Fill, ports: int, found: list[str]) -> None:
+    """A pod has few peers: ten ports of one host within a day are a scan."""
+    store = filled(from_pod(number * 600, destination_port=1 + number) for number in range(ports))
+    assert rules(store) == found
+
+
+def test_one_run_is_one_finding(filled: Fill) -> None:
+    """A scanner that looks who is there, then tries many ports of many hosts, is one finding."""
+    hosts = [f"10.1.0.{number}" for number in range(1, 41)]
+    sweep = [attempt(number * 0.1, destination_ip=host, destination_port=443) for number, host in enumerate(hosts)]
+    scan = [
+        attempt(2 + number * 0.01, destination_ip=host, destination_port=port)
+        for number, (host, port) in enumerate((host, port) for port in range(1, 30) for host in hosts)
+    ]
+    [finding] = find(filled(sweep + scan))
+    assert (finding.rule, finding.target_count, finding.technique) == ("vertical_scan", 40, "T1595.001")
+
+
+@pytest.mark.parametrize(("hours", "found"), [(1.5, 1), (3, 2)])
+def test_cooldown(filled: Fill, hours: float, found: int) -> None:
+    """A second run within the cooldown belongs to the first finding; a later one is another with another id."""
+    runs = [attempt(start + port, destination_port=port) for start in (0, hours * 3600) for port in range(1, 21)]
+    ids = {finding.id for finding in find(filled(runs))}
+    assert len(ids) == found
+
+
+def test_spread_scan_is_one_workload(filled: Fill) -> None:
+    """Ten pods of one Deployment that try two ports each are one scan, by the workload."""
+    pods = [(f"worker-6d4cf56db6-{number:05}", f"10.1.0.{10 + number}") for number in range(10)]
+    store = filled(
+        attempt(number * 5 + port, source_ip=address, in_interface="eth0", destination_port=1 + 2 * number + port)
+        for number, (_, address) in enumerate(pods)
+        for port in range(2)
+    )
+    assert rules(store) == []
+    deposit(store, observe([pod_object("shop", name, address) for name, address in pods], at=START))
+    [finding] = find(store)
+    assert (finding.rule, finding.subject.kind, finding.subject.name) == ("vertical_scan", "workload", "shop/worker")
+    assert (finding.port_count, len(finding.subject.addresses)) == (20, 10)
+
+
+def test_scan_from_behind_nat(filled: Fill) -> None:
+    """Many clients behind the address of a node, each with its own source ports, are one source."""
+    [finding] = find(filled(attempt(port, source_ip="192.0.2.11", destination_port=port) for port in range(1, 100)))
+    assert (finding.rule, finding.subject.name, finding.port_count) == ("vertical_scan", "192.0.2.11", 99)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"tcp_flags": ["ACK", "SYN"], "source_port": 443},
+        {"tcp_flags": ["RST"], "source_port": 443},
+        {"tcp_flags": ["ACK"], "source_port": 443},
+        {"protocol": "udp", "tcp_flags": None, "source_port": 53},
+    ],
+)
+def test_replies_are_no_scan(filled: Fill, reply: Row) -> None:
+    """Late answers to the ports that clients use are nobody's attempt."""
+    assert rules(filled(attempt(port * 0.1, destination_port=40_000 + port, **reply) for port in range(200))) == []
+
+
+@pytest.mark.parametrize(("hosts", "found"), [(24, []), (25, ["horizontal_sweep"])])
+def test_sweep_edge(filled: Fill, hosts: int, found: list[str]) -> None:
+    """One port of 25 hosts within five minutes is a sweep."""
+    rows = retried(
+        attempt(number, destination_ip=f"10.1.0.{number + 1}", destination_port=22) for number in range(hosts)
+    )
+    assert [rule for rule in rules(filled(rows)) if rule == "horizontal_sweep"] == found
+
+
+def test_ping_sweep(filled: Fill) -> None:
+    """Pings of many hosts are a sweep too; answers to them are not."""
+    ping = {"protocol": "icmp", "tcp_flags": None, "source_port": None, "destination_port": None, "icmp_id": 7}
+    hosts = [f"10.1.0.{number}" for number in range(1, 40)]
+    asked = [attempt(1, destination_ip=host, icmp_type=8, icmp_seq=1, **ping) for host in hosts]
+    answered = [
+        attempt(1, destination_ip=host, icmp_type=0, icmp_seq=1, **{**ping, "source_ip": "203.0.113.8"})
+        for host in hosts
+    ]
+    assert [(f.rule, f.subject.name, f.target_count) for f in find(filled(asked + answered))] == [
+        ("horizontal_sweep", STRANGER, 39)
+    ]
+
+
+def test_scraper_is_misconfigured_and_no_sweep(filled: Fill) -> None:
+    """A client that tries the same thirty hosts again and again is misconfigured: it has peers, it does not search."""
+    store = filled(
+        from_pod(second + number, destination_ip=f"10.1.1.{number + 1}", out_interface="eth0", destination_port=9100)
+        for second in range(0, 3600, 60)
+        for number in range(30)
+    )
+    [finding] = find(store)
+    assert (finding.rule, finding.target_count, finding.attempts) == ("misconfigured_client", 30, 1800)
+
+
+@pytest.mark.parametrize(("attempts", "pause", "found"), [(14, 150, 0), (15, 150, 1), (15, 80, 0), (24, 3600, 1)])
+def test_misconfigured_client_edge(filled: Fill, attempts: int, pause: int, found: int) -> None:
+    """Fifteen attempts over six stretches of five minutes within a day; retries count once, at the edge of one too."""
+    store = filled(retried(from_pod(number * pause + 296, destination_port=5432) for number in range(attempts)))
+    assert rules(store) == ["misconfigured_client"] * found
+    assert [finding.attempts for finding in find(store)] == [attempts] * found
+
+
+def test_crash_loop_is_no_scan(filled: Fill) -> None:
+    """A client that starts over and tries its three services each time is misconfigured, thrice, and no scanner."""
+    store = filled(
+        from_pod(second + number, destination_ip=f"10.1.1.{number}", destination_port=port)
+        for second in range(0, 7200, 40)
+        for number, port in enumerate((5432, 6379, 9092))
+    )
+    assert rules(store) == ["misconfigured_client"] * 3
+
+
+def test_scanner_is_not_misconfigured_too(filled: Fill) -> None:
+    """A pod that scans, with as many retries as it takes, is a scanner only; its old mistake stays a finding."""
+    scan = [from_pod(7200 + port + 300 * n, destination_port=port) for n in range(8) for port in range(1, 60)]
+    assert rules(filled(scan)) == ["vertical_scan"]
+
+
+def test_mistake_of_a_scanner_is_still_found(filled: Fill) -> None:
+    """What a scanner did wrong before and elsewhere is a finding of its own."""
+    scan = [from_pod(7200 + port, destination_port=port) for port in range(1, 60)]
+    old = [from_pod(second, destination_ip="10.1.0.9", destination_port=5432) for second in range(0, 7000, 100)]
+    assert rules(filled(scan + old)) == ["misconfigured_client", "vertical_scan"]
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        ([number * 3 for number in range(15)], 0),
+        ([number * 3 for number in range(16)], 1),
+        ([number * 300 for number in range(15)], 0),
+        ([number * 300 for number in range(16)], 1),
+        ([number * 15 for number in range(16)], 0),
+    ],
+    ids=["burst-1", "burst", "visits-1", "visits", "once and slow"],
+)
+def test_repeated_offender_edge(filled: Fill, times: list[float], found: int) -> None:
+    """Sixteen attempts within 45 s, or over six stretches of a day."""
+    store = filled(retried(attempt(second, destination_port=22) for second in times))
+    assert rules(store) == ["repeated_offender"] * found
+
+
+def beats(count: int, jitter: float) -> Iterator[Row]:
+    """Calls to a stranger every ten minutes, a share of it sooner or later."""
+    for number in range(count):
+        late = 600 * jitter * (-1) ** (number * number // 3)
+        yield from_pod(number * 600 + late, destination_ip="203.0.113.77")
+
+
+@pytest.mark.parametrize(
+    ("calls", "jitter", "found"), [(11, 0.01, None), (12, 0.01, "beaconing"), (40, 0.3, "misconfigured_client")]
+)
+def test_beaconing_edge(filled: Fill, calls: int, jitter: float, found: str | None) -> None:
+    """Twelve regular calls to one address outside are a beacon; irregular ones are a client that may not go there."""
+    store = filled(retried(beats(calls, jitter)))
+    assert rules(store) == ([found] if found else [])
+    for finding in find(store):
+        assert finding.measure is None or finding.measure == pytest.approx(600, abs=15)
+
+
+def test_regular_calls_inside_are_no_beacon(filled: Fill) -> None:
+    """A client that calls its database every minute has a wrong policy, and names are asked for regularly by design."""
+    inside = [from_pod(second, destination_port=5432) for second in range(0, 7200, 60)]
+    names = [from_pod(second, destination_ip="203.0.113.53", destination_port=53) for second in range(0, 7200, 60)]
+    assert rules(filled(inside + names)) == ["misconfigured_client"] * 2
+
+
+def crowd(day: int, count: int) -> Iterator[Row]:
+    """So many strangers at the same quarter of an hour of a day, each once."""
+    for number in range(count):
+        yield attempt(day * 86400 + number * 3, source_ip=f"203.0.113.{number % 250}", destination_port=443)
+
+
+@pytest.mark.parametrize(
+    ("today", "before", "days", "found"), [(49, 5, 3, 0), (50, 5, 3, 1), (50, 17, 3, 0), (50, 5, 2, 0), (200, 0, 0, 0)]
+)
+def test_spike_edge(filled: Fill, today: int, before: int, days: int, found: int) -> None:
+    """Fifty attempts, thrice as many as on the earlier days, of which there have to be three."""
+    rows = [row for day in range(days) for row in crowd(day, before)] + list(crowd(days, today))
+    assert rules(filled(rows)) == ["spike"] * found
+
+
+@pytest.mark.parametrize(("days", "found"), [(4.9, []), (5.1, ["first_seen"])])
+def test_first_seen_edge(filled: Fill, days: float, found: list[str]) -> None:
+    """A workload that has been denied the same for five days and is now denied something else."""
+    mine = {"source_ip": "10.1.0.7", "in_interface": "eth0", "out_interface": "eth0"}
+    old = [attempt(number * 43_000, destination_port=123, **mine) for number in range(10)]
+    new = [attempt(days * 86400, destination_ip="203.0.113.44", destination_port=4444, **mine)]
+    store = filled(old + new)
+    deposit(store, observe([pod_object("shop", "cart-6d4cf56db6-abcde", "10.1.0.7")], at=START))
+    assert rules(store) == found
+
+
+@pytest.mark.parametrize(("packets", "found"), [(2, []), (3, ["spoofed_source"])])
+def test_spoofed_source_edge(filled: Fill, packets: int, found: list[str]) -> None:
+    """Three packets with an address that is not the pod's; the finding names the pod that sent them."""
+    known = pod_object("shop", "cart-6d4cf56db6-abcde", "10.1.0.7")
+    interface = next(iter(observe([known], at=START).objects)).interface
+    store = filled(attempt(number, source_ip="10.1.0.99", in_interface=interface) for number in range(packets))
+    deposit(store, observe([known], at=START))
+    assert [(f.rule, f.subject.name) for f in find(store)] == [(rule, "shop/cart") for rule in found]
+
+
+def test_rate_limit_makes_lower_bounds(filled: Fill) -> None:
+    """With Calico's limit given, a finding on a node that reached it says so."""
+    store = filled(attempt(port * 0.01, destination_port=port) for port in range(1, 60))
+    assert [finding.lower_bound for finding in find(store)] == [None]
+    chosen = settings(rate_limit="10/second")
+    assert ["10/second" in (finding.lower_bound or "") for finding in find(store, chosen)] == [True]
+
+
+def test_loss_without_a_count(filled: Fill) -> None:
+    """A loss that does not say how many lines is told as such."""
+    store = filled(attempt(port, destination_port=port) for port in range(1, 60))
+    loss = LossRow(START + timedelta(seconds=30), "node-1", "f00d", 1, "netfilter", None, "netfilter please increase")
+    with Writer(store) as writer:
+        writer.commit(Commit(losses=(loss, replace(loss, node="node-2", source="printk"))))
+    assert [finding.lower_bound for finding in find(store)] == ["netfilter left out lines"]
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    "mute",
+    [STRANGER, "203.0.113.0/24", f"vertical_scan:{STRANGER}", "horizontal_sweep:203.0.113.0/24", "workload=shop/x"],
+)
+def test_mute(filled: Fill, mute: str) -> None:
+    """A muted source is passed over, by every rule or by the one that is named."""
+    store = filled(attempt(port, destination_port=port) for port in range(1, 60))
+    heard = mute.startswith(("horizontal", "workload"))
+    assert ("vertical_scan" in rules(store, settings(mutes=[mute]))) == heard
+
+
+@pytest.mark.parametrize(
+    "mute", ["namespace=shop", "workload=shop/cart", "misconfigured_client:namespace=shop", "10.1.0.0/24"]
+)
+def test_mute_of_a_workload(filled: Fill, mute: str) -> None:
+    """Namespaces and workloads are muted by name."""
+    rows = [attempt(second, source_ip="10.1.0.7", in_interface="eth0") for second in range(0, 7200, 60)]
+    store = filled(rows)
+    deposit(store, observe([pod_object("shop", "cart-6d4cf56db6-abcde", "10.1.0.7")], at=START))
+    assert rules(store) == ["misconfigured_client"]
+    assert rules(store, settings(mutes=[mute])) == []
+    assert rules(store, settings(mutes=["namespace=other"])) == ["misconfigured_client"]
+
+
+def test_thresholds_can_be_set(filled: Fill) -> None:
+    """A changed threshold and severity are in force."""
+    store = filled(attempt(port, destination_port=port) for port in range(1, 6))
+    chosen = settings(["vertical_scan.ports=5", "vertical_scan.severity=critical"])
+    assert [(finding.rule, finding.severity) for finding in find(store, chosen)] == [("vertical_scan", "critical")]
+
+
+def test_toml() -> None:
+    """A file sets what flags set, and flags win."""
+    text = 'mute = ["192.0.2.9"]\nrate_limit = "5/minute"\n[spike]\nfactor = 5\nhistory = "14d"\n'
+    text += 'mute = ["namespace=load"]\n'
+    found = settings(["spike.factor=7"], [], "rules.toml", text)
+    assert found.values["spike"]["factor"] == 7
+    assert found.values["spike"]["history"] == timedelta(days=14)
+    assert [(mute.rule, mute.value) for mute in found.mutes] == [(None, "192.0.2.9/32"), ("spike", "load")]
+    assert found.rate_limit == "5/minute"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"assignments": ["vertcal_scan.ports=2"]}, "did you mean 'vertical_scan'"),
+        ({"assignments": ["vertical_scan.prots=2"]}, "did you mean 'ports'"),
+        ({"assignments": ["ports=2"]}, "expected RULE.NAME=VALUE"),
+        ({"assignments": ["spike.factor=0"]}, "a whole number from 1 on"),
+        ({"assignments": ["spike.factor=2.5"]}, "a whole number from 1 on"),
+        ({"assignments": ["spike.history=fast"]}, "a length of time"),
+        ({"assignments": ["beaconing.regularity=2"]}, "above 0, at most 1"),
+        ({"assignments": ["beaconing.ignore_ports=x"]}, "ports with commas"),
+        ({"assignments": ["spike.severity=hihg"]}, "did you mean 'high'"),
+        ({"mutes": ["vertcal_scan:10.0.0.0/8"]}, "did you mean 'vertical_scan'"),
+        ({"mutes": ["namespce=x"]}, "did you mean 'namespace'"),
+        ({"mutes": ["10.0.0.0/99"]}, "a CIDR"),
+        ({"rate_limit": "lots"}, "10/second"),
+        ({"file": "f.toml", "text": "[spikes]\nfactor = 1"}, "f.toml: there is no rule 'spikes'; did you mean 'spike'"),
+        ({"file": "f.toml", "text": "spike = 3"}, "expected a table"),
+        ({"file": "f.toml", "text": "mute = 3"}, "expected a list of texts"),
+        ({"file": "f.toml", "text": "spike = "}, "f.toml: is no TOML"),
+        ({"file": "f.toml", "text": "[spike]\nhistory = 7"}, "a length of time"),
+        ({"file": "f.toml", "text": "[beaconing]\nregularity = true"}, "above 0"),
+    ],
+)
+def test_wrong_settings(words: dict[str, Any], says: str) -> None:
+    """What nobody knows is an error that names the nearest; what cannot be read says what was expected."""
+    with pytest.raises(RulesError) as caught:
+        settings(**words)
+    assert says in str(caught.value)
+
+
+def test_documented_table() -> None:
+    """docs/findings.md has the table of rules and thresholds as it is."""
+    assert rules_markdown() in (ROOT / "docs" / "findings.md").read_text()
+
+
+def test_defaults_can_be_written_back() -> None:
+    """What is shown of a threshold is what --set takes."""
+    for rule in RULE.values():
+        for threshold in rule.thresholds:
+            found = settings([f"{rule.name}.{threshold.name}={shown(threshold.default)}"])
+            assert found.values[rule.name][threshold.name] == threshold.default
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "1 second"), (59.5, "1 minute"), (61, "2 minutes"), (86400, "1 day")]
+)
+def test_length(seconds: float, said: str) -> None:
+    """Lengths are rounded up to one unit."""
+    assert length(timedelta(seconds=seconds)) == said
+
+
+# Recorded findings.
+
+
+def test_recorded_findings_are_not_new(filled: Fill) -> None:
+    """A recorded finding that goes on keeps its id and is not new; after its cooldown there is a new one."""
+    runs = [attempt(port, destination_port=port) for port in range(1, 30)]
+    store = filled(runs)
+    with Reader(store) as reader:
+        [finding] = compare(reader, findings(reader), Settings()).recorded
+    record(store, [finding], UTC)
+    goes_on = replace(
+        finding, id="other", first=finding.first + timedelta(minutes=1), last=finding.last + timedelta(hours=1)
+    )
+    later = replace(
+        finding, id="other", first=finding.last + timedelta(hours=3), last=finding.last + timedelta(hours=4)
+    )
+    longer = replace(goes_on, last=finding.last + timedelta(hours=9))
+    with Reader(store) as reader:
+        assert reader.rows("SELECT id, rule, subject->>'name' FROM findings").rows == [
+            (finding.id, "vertical_scan", STRANGER)
+        ]
+        compared = [compare(reader, [one], Settings()) for one in (finding, goes_on, later, longer)]
+    assert [len(one.new) for one in compared] == [0, 0, 1, 0]
+    assert [len(one.recorded) for one in compared] == [0, 0, 1, 1]
+    assert [one.all[0].id for one in compared] == [finding.id, finding.id, "other", finding.id]
+
+
+# The command.
+
+
+def run(store: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`denylog findings`, in UTC."""
+    command = [sys.executable, str(ROOT / "cli.py"), "findings", "--store", store, *words]
+    environment = {**os.environ, "TZ": "UTC"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False, **options)
+
+
+def test_command(filled: Fill) -> None:
+    """Exit code 1 and every field as JSON where there are findings; 0 and an empty list where there are none."""
+    store = filled(attempt(port, destination_port=port) for port in range(1, 30))
+    found = run(store, "-o", "json")
+    [finding] = json.loads(found.stdout)
+    assert (found.returncode, found.stderr) == (1, "")
+    assert (finding["rule"], finding["severity"], finding["subject"]["name"]) == ("vertical_scan", "high", STRANGER)
+    assert finding["first"] == "2026-11-20T12:00:01+00:00"
+    assert set(finding) >= {"id", "title", "technique", "lower_bound", "evidence", "ports", "port_count"}
+    for words in (
+        ("--rule", "spike"),
+        ("--severity", "critical"),
+        ("--since", "2026-11-20T13:00"),
+        ("--from-ip", "192.0.2.1"),
+    ):
+        none = run(store, "-o", "json", *words)
+        assert (none.returncode, json.loads(none.stdout)) == (0, [])
+    assert json.loads(run(store, "-o", "json", "--from-ip", STRANGER).stdout) == [finding]
+    table = run(store)
+    assert "203.0.113.9 tried 29 ports of 10.1.0.1" in table.stdout
+    assert len(run(store, "-o", "csv").stdout.splitlines()) == 2
+
+
+def test_command_records(filled: Fill) -> None:
+    """--new --record tells each finding once, as a cron job wants it."""
+    store = filled(attempt(port, destination_port=port) for port in range(1, 30))
+    assert [run(store, "--new", "--record").returncode for _ in range(2)] == [1, 0]
+    assert run(store).returncode == 1
+
+
+def test_command_records_while_a_collector_writes(filled: Fill) -> None:
+    """With the store held by another process the findings wait in its inbox, and are taken in once."""
+    store = filled(attempt(port, destination_port=port) for port in range(1, 30))
+    with Writer(store) as writer:
+        found = run(store, "--record")
+        assert (found.returncode, "once the process that holds the store takes them in" in found.stderr) == (1, True)
+        assert writer.take_in() == 1
+    assert run(store, "--new").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--set", "vertical.ports=3"), "did you mean 'vertical_scan'"),
+        (("--since", "yesterday"), "--since 'yesterday'"),
+        (("--rules", "/no/such/file"), "/no/such/file"),
+        (("--rules", str(ROOT / "samples" / "syslog.1.gz")), "UTF-8"),
+        (("--rules", str(ROOT / "README.md")), "is no TOML"),
+    ],
+)
+def test_command_wrong_words(filled: Fill, words: tuple[str, ...], says: str) -> None:
+    """What a caller got wrong is one sentence and exit code 2."""
+    found = run(filled([{}]), *words)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert says in found.stderr
+    assert "Traceback" not in found.stderr
