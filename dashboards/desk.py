@@ -85,6 +85,14 @@ class Desk:
                 self._answers.pop(place, None)
             future.set_exception(error)
 
+    def close(self) -> None:
+        """Let go of the store and forget the answers."""
+        with self._lock:
+            for _, reader in self._idle:
+                reader.close()
+            self._idle.clear()
+            self._answers.clear()
+
     @contextmanager
     def reader(self, zone: str) -> Iterator[Reader]:
         """A reader of the store as it stands in its folder now; waits where all are busy. Raises StoreError."""

@@ -36,6 +36,7 @@ def show(look: Look) -> None:
     _files(look, found)
     _rejects(look, found)
     _losses(look, found)
+    _forwarding(look)
     downloads(
         [Download("files", lambda: _file_rows(look, found)), Download("rejects", lambda: _rows(look, _EXAMPLES))],
         look.zone,
@@ -142,3 +143,20 @@ def _losses(look: Look, found: Status) -> None:
         return
     titles = {"time": "Time", "node": "Node", "source": "Reported by", "count": "Lines", "line": "Line"}
     table(_rows(look, _LOSS_EXAMPLES), look.zone, key="losses", titles=titles)
+
+
+def _forwarding(look: Look) -> None:
+    heading("Forwarding", "how far each target has got; a packet is passed once the target took it")
+    found = _rows(look, _FORWARDING)
+    if not found.rows:
+        notice("Nothing is forwarded from this store.", kind="empty")
+        return
+    titles = {
+        "target": "Target",
+        "messages": "Sent",
+        "passed": "Passed over",
+        "dropped": "Dropped",
+        "row_stored_at": "Up to packets stored at",
+        "time": "Last progress",
+    }
+    table(found, look.zone, key="forwarding", titles=titles)

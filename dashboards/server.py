@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from dashboards.desk import desk_of
 from dashboards.gate import Door, Gate
 from dashboards.settings import Settings, use
 from dashboards.theme import options as theme_options
@@ -122,8 +123,11 @@ def serve(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     app = st.App(APP, routes=front_page(), middleware=[Middleware(Gate, door=Door(settings))])
     signal.signal(signal.SIGTERM, _interrupt)
-    with suppress(KeyboardInterrupt):
-        app.run(config=streamlit_options(settings))
+    try:
+        with suppress(KeyboardInterrupt):
+            app.run(config=streamlit_options(settings))
+    finally:
+        desk_of(settings.store).close()
 
 
 # Without it Streamlit's page looks for its server below its own path first, which the browser reports as errors.

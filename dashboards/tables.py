@@ -18,6 +18,7 @@ import streamlit as st
 from analytics.output import short, write
 from analytics.reader import Rows
 
+_ROW_PIXELS = 35
 _MIME = {"csv": "text/csv", "json": "application/json"}
 _NUMBERS = ("BIGINT", "INTEGER", "SMALLINT", "HUGEINT", "UBIGINT", "DOUBLE", "FLOAT", "DECIMAL")
 
@@ -101,7 +102,7 @@ def table(
     # A table that was answered gets a new name: a row that stays marked would look like a filter.
     turn = st.session_state.setdefault(f"{key}-turn", 0)
     name = f"{key}-{turn}"
-    given: dict[str, Any] = {"height": height} if height else {}
+    given: dict[str, Any] = {"height": height} if height and len(data) * _ROW_PIXELS > height else {}
     if on_pick:
         given |= {"on_select": partial(_picked, name, key, on_pick), "selection_mode": "single-row"}
     st.dataframe(data, hide_index=True, column_order=list(named), column_config=config, key=name, **given)

@@ -29,6 +29,7 @@ def forgotten() -> Iterator[None]:
     """Each test has its own settings."""
     before = settings.current()
     yield
+    desk.desk_of(settings.current().store).close()
     settings.use(before)
     desk.desk_of.cache_clear()
 
