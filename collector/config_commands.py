@@ -7,6 +7,7 @@ callback puts the file's values into the place of the defaults.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from analytics.options import Exit
 from collector import config, logs
 from collector.config import Config, Key, Known, Listed, Table
 
+_LOG = logging.getLogger(__name__)
 _GIVEN = "denylog.config"
 
 
@@ -70,7 +72,12 @@ def file_of(ctx: click.Context) -> str | None:
     named = ctx.meta.get(_GIVEN) or os.environ.get(config.VARIABLE)
     if named:
         return str(named)
-    return config.DEFAULT_FILE if os.path.exists(config.DEFAULT_FILE) else None
+    if not os.path.exists(config.DEFAULT_FILE):
+        return None
+    if not os.access(config.DEFAULT_FILE, os.R_OK):  # the collector's, and this is an analyst
+        _LOG.warning("%s may not be read by you; defaults hold", config.DEFAULT_FILE)
+        return None
+    return config.DEFAULT_FILE
 
 
 def table_of(ctx: click.Context) -> Table:

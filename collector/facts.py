@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -262,6 +263,8 @@ def _log(path: str, options: Options) -> Log:
         facts = os.stat(path)
         owner, group = _owner(path, facts)
         found = replace(found, owner=owner, group=group)
+        if not stat.S_ISREG(facts.st_mode):
+            return replace(found, error="is no regular file", daemons=_daemons(path))
         with open(path, "rb") as file:
             file.seek(max(0, facts.st_size - SAMPLE))
             data = file.read(SAMPLE)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 STUCK_S = 120.0
 """The reading thread goes round every five seconds; a network file system may hold it up for a while."""
+_AHEAD_S = 300.0  # clocks of one node do not differ more
 UNCOMMITTED_S = 30.0
 """What was read waits about a second for its commit."""
 
@@ -90,12 +91,13 @@ class Health(Watch):
             self._refused = str(error)
 
     def committed(self, pieces: Sequence[Piece], seconds: float) -> None:
-        now = self._clock()
+        now, ahead = self._clock(), time.time() + _AHEAD_S
         stamps = [
             stamp.timestamp()
             for piece in pieces
             for frame in piece.packets
             for stamp in frame["time"].drop_nulls().dt.truncate("1s").unique().to_list()
+            if stamp.timestamp() <= ahead  # a forged one would be the last for ever
         ]
         with self._lock:
             self._refused = ""

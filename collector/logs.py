@@ -28,6 +28,7 @@ _SECRETS = (
     re.compile(r"(?P<before>(?i:authorization)\s*[=:]\s*(?i:basic|bearer)\s+)\S+"),
 )
 _SECRET_NAME = re.compile(r"(?i:password|passwd|passphrase|secret|token|api[_-]?key)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _BARE = re.compile(r"[^\s\"=\\]+")
 
 
@@ -36,6 +37,14 @@ def redact(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(lambda found: found["before"] + HIDDEN, text)
     return text
+
+
+def shown(text: str) -> str:
+    """The text without secrets, and without what would move a terminal's cursor: names of files may hold anything."""
+    clean = redact(text)
+    return (
+        clean if clean.isprintable() else _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), clean)
+    )
 
 
 def is_secret(name: str) -> bool:
@@ -72,7 +81,7 @@ class Formatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage()),
+            "message": shown(record.getMessage()),
         }
         if record.exc_info:
             fields["traceback"] = redact(self.formatException(record.exc_info))
@@ -106,7 +115,7 @@ def tell(message: str, level: int = logging.INFO) -> None:
     """Say something that is always said: what a run did, why it ended. In text as it is, else as a record."""
     handler = next((found for found in logging.getLogger().handlers if isinstance(found, _Handler)), None)
     if handler is None or not isinstance(handler.formatter, Formatter) or handler.formatter.form == "text":
-        click.echo(f"denylog: {redact(message)}" if level >= logging.ERROR else redact(message), err=True)
+        click.echo(f"denylog: {shown(message)}" if level >= logging.ERROR else shown(message), err=True)
     else:
         handler.handle(logging.LogRecord("denylog", level, "", 0, message, None, None))
 

@@ -178,5 +178,5 @@ class Metrics(Watch):
         self._lag.observe(pl.select(lag=(now - times).dt.total_microseconds() / 1e6)["lag"])
         newest = times.max()
         if isinstance(newest, datetime) and newest.timestamp() > self._newest:
-            self._newest = newest.timestamp()
+            self._newest = min(newest.timestamp(), time.time())
             self._last.set(self._newest)

@@ -11,16 +11,21 @@ from datetime import datetime
 from pathlib import Path
 
 from analytics import Reader, StoreError
-from analytics.store import resolve
+from analytics.store import Store, resolve
 from collector.facts import StoreFacts
 
 
 def store_facts(address: str) -> StoreFacts:
     """Everything about the store at an address."""
     try:
-        store = resolve(address)
+        return _facts(resolve(address))
     except StoreError as error:
         return StoreFacts(address, error=error.what)
+    except OSError as error:
+        return StoreFacts(address, error=f"{error.filename}: {error.strerror}")
+
+
+def _facts(store: Store) -> StoreFacts:
     folder = store.folder
     standing = next(path for path in (folder, *folder.parents) if path.exists())
     room = os.statvfs(standing)

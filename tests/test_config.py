@@ -222,6 +222,15 @@ def test_doctor_borrows_from_collect(file: Path) -> None:
     assert "keep" not in found.defaults(("doctor",), KNOWN)
 
 
+def test_the_example_in_the_documentation_holds(tmp_path: Path) -> None:
+    """The configuration that docs/operations.md shows has nothing wrong in it."""
+    path = tmp_path / "denylog.toml"
+    path.write_text((ROOT / "docs" / "operations.md").read_text().partition("```toml\n")[2].partition("```")[0])
+    found, problems = examine(str(path), KNOWN)
+    assert problems == []
+    assert found.values[("collect",)]["files"] == ["/var/log/syslog"]
+
+
 def test_error_has_its_parts(tmp_path: Path) -> None:
     """An error of the configuration carries place, problem and remedy."""
     path = tmp_path / "denylog.toml"

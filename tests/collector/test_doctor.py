@@ -359,6 +359,15 @@ def test_wrong_prefix(log: Path, tmp_path: Path) -> None:
     assert f"--log-prefix k8s-deny {log}" in found.fix
 
 
+def test_odd_paths(tmp_path: Path) -> None:
+    """A folder, a pipe and a store in a file are findings, not crashes, and nothing waits for a pipe's writer."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "pipe"):
+        assert "is no regular file" in bad(doctor(str(path), "--store", str(tmp_path / "store")), "file").found
+    assert "is a file" in bad(doctor(str(path), "--store", str(tmp_path / "file")), "store").found
+
+
 def test_locked_store(log: Path, tmp_path: Path) -> None:
     """A store that somebody else writes to is named with that process and how to end it."""
     with Writer(str(tmp_path / "store")):

@@ -70,6 +70,15 @@ def test_stamps_out_of_order_teach_no_gaps() -> None:
     assert silence.verdict(4.0).limit == before
 
 
+def test_a_stamp_from_the_future_teaches_nothing() -> None:
+    """A forged time stamp of next year neither becomes the last packet nor makes a gap of a year usual."""
+    health = Health(clock=Clock())
+    health.committed([packet_piece([1e9 + 60.0 * number for number in range(100)])], 0.1)
+    before = health._silence.verdict(0.0).limit
+    health.committed([packet_piece([4e9])], 0.1)
+    assert health._silence.verdict(0.0).limit == before
+
+
 def test_warned_once_and_taken_back(caplog: pytest.LogCaptureFixture) -> None:
     """The warning comes once, names the doctor, and ends when packets return."""
     clock = Clock()
