@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import gcd
 
 from analytics.attribution import COLUMNS, mentioned
 from analytics.filters import Where, duration
@@ -107,8 +108,9 @@ _MOST_ROWS = 2**63 - 1
 
 # More buckets than this cannot be told apart on any screen.
 _MOST_BUCKETS = 10_000
-# A quarter of an hour: every zone is so many of them from UTC, so buckets of whole quarters can be made of quarters.
-_QUARTER_S = 900
+# A quarter of an hour, in microseconds: every zone is so many of them from UTC, so what divides a quarter and a bucket
+# divides the bucket's place too.
+_QUARTER_US = 900_000_000
 
 # Times are counted in small stretches first, which is a division, and only these are put into buckets of the zone.
 _TIMELINE = """
@@ -139,7 +141,7 @@ def timeline(reader: Reader, bucket: str, where: Where, by: str = "") -> Answer:
         raise ValueError(bucket if seconds <= 0 else by)
     days, rest = divmod(seconds, 86400)
     width = f"{int(days)} days" if not rest else f"{seconds} seconds"
-    stretch = _QUARTER_S * 1_000_000 if seconds % _QUARTER_S == 0 else 1
+    stretch = gcd(round(seconds * 1_000_000), _QUARTER_US)
     parameters = {**where.parameters, "width": width, "zone": reader.zone, "stretch": stretch}
     sql = _TIMELINE.format(where=where.sql, by=by or "NULL", series="series, " if by else "")
     return _limited(reader, sql, parameters, _MOST_BUCKETS)
@@ -208,7 +210,7 @@ def packets(
     """Single packets with all columns of `attributed`, by time; with `upto` those that were stored up to there."""
     parts, parameters = _placed(where, "<=", upto)
     sql = _packets(parts, _OLDEST if oldest_first else _NEWEST)
-    return _with_holders(reader, _limited(reader, sql, parameters, limit))
+    return with_holders(reader, _limited(reader, sql, parameters, limit))
 
 
 def _packets(where: str, order: str) -> str:
@@ -224,7 +226,7 @@ WHERE stored_at >= $low AND stored_at <= $high AND source_offset IN (SELECT unne
 """
 
 
-def _with_holders(reader: Reader, answer: Answer) -> Answer:
+def with_holders(reader: Reader, answer: Answer) -> Answer:
     """The packets with who they were from and to, found by their place."""
     rows = answer.rows
     file, offset, stored = (rows.columns.index(name) for name in ("source_file", "source_offset", "stored_at"))
@@ -243,7 +245,7 @@ def packets_after(reader: Reader, where: Where, limit: int, after: Cursor | None
     Call it again at once while the answer is cut, else after a while: each packet comes exactly once.
     """
     parts, parameters = _placed(where, ">", after)
-    answer = _with_holders(reader, _limited(reader, _packets(parts, _STORED), parameters, limit))
+    answer = with_holders(reader, _limited(reader, _packets(parts, _STORED), parameters, limit))
     if not answer.rows.rows:
         return answer, after
     last = answer.rows.dicts()[-1]

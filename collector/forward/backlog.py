@@ -15,8 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from analytics import Reader
+from analytics.attribution import mentioned
 from analytics.filters import Where
-from analytics.queries import Cursor
+from analytics.queries import Answer, Cursor, with_holders
+from analytics.schema import TABLE
 
 # Commits that are looked up at once: enough for some hundred thousand packets, few enough to keep in memory.
 _COMMITS = 2000
@@ -29,11 +31,9 @@ _AFTER = """stored_at >= $at
 AND (stored_at > $at OR source_file > $file OR (source_file = $file AND source_offset > $offset))"""
 _UPTO = """stored_at <= $upto
 AND (stored_at < $upto OR source_file < $last_file OR (source_file = $last_file AND source_offset <= $last_offset))"""
-# The view leaves out the replies that Calico logs after a denial; they are packets, too.
-_NAMED = "(FROM denied UNION ALL BY NAME SELECT * FROM packets WHERE follow_up IS NOT NULL)"
 
 _LOOK = f"""
-WITH rest AS (SELECT stored_at, coalesce({{where}}, false) AS wanted FROM packets WHERE {{after}}),
+WITH rest AS (SELECT stored_at, coalesce({{where}}, false) AS wanted FROM {{table}} WHERE {{after}}),
 commits AS (SELECT stored_at, count(*) AS stored, count(*) FILTER (wanted) AS wanted FROM rest GROUP BY stored_at),
 total AS (SELECT coalesce(sum(stored), 0)::BIGINT AS stored, coalesce(sum(wanted), 0)::BIGINT AS wanted FROM commits),
 ever AS (SELECT coalesce(sum(packets), 0)::BIGINT AS stored FROM (
@@ -41,15 +41,16 @@ ever AS (SELECT coalesce(sum(packets), 0)::BIGINT AS stored FROM (
 SELECT ever.stored, total.stored, total.wanted, commits.stored_at, commits.wanted
 FROM ever CROSS JOIN total LEFT JOIN commits ON true ORDER BY commits.stored_at LIMIT {_COMMITS}
 """
-_PLAN = f"""SELECT {_PLACE} FROM packets WHERE ({{where}}) AND {{after}} AND stored_at <= $upto
+_PLAN = f"""SELECT {_PLACE} FROM {{table}} WHERE ({{where}}) AND {{after}} AND stored_at <= $upto
 ORDER BY {_PLACE} LIMIT {_PLACES}"""
 # The ranges say nothing new, but let the row groups of other pages be skipped by their statistics.
-_PAGE = f"""SELECT * FROM {{table}} WHERE ({{where}}) AND {{after}} AND {_UPTO} AND stored_at >= $first_at
+_PAGE = f"""SELECT {{columns}} FROM {{table}} WHERE ({{where}}) AND {{after}} AND {_UPTO} AND stored_at >= $first_at
 AND source_file BETWEEN $low_file AND $high_file AND source_offset BETWEEN $low_offset AND $high_offset
 ORDER BY {_PLACE}"""
 _BETWEEN = f"SELECT count(*) FROM packets WHERE {{after}} AND {_UPTO}"
 _LAST = f"SELECT {_PLACE} FROM packets WHERE {{after}} AND stored_at <= $upto ORDER BY {{order}} LIMIT 1"
 _DESCENDING = ", ".join(f"{column} DESC" for column in _PLACE.split(", "))
+_COLUMNS = ", ".join(f'"{column.name}"' for column in TABLE["packets"].columns)
 _INVENTORY = "SELECT EXISTS (FROM objects) OR EXISTS (FROM verdicts)"
 
 
@@ -84,7 +85,8 @@ class Backlog:
         self._where = where
         self._commits: deque[tuple[datetime, int]] = deque()
         self._plan: deque[Cursor] = deque()
-        self._table = "packets"
+        self._named = False
+        self._table = "attributed" if mentioned(where.sql) else "packets"
         self._seen: tuple[tuple[int, int], ...] = ()
 
     def rewind(self, cursor: Cursor | None) -> None:
@@ -102,7 +104,7 @@ class Backlog:
 
     def look(self) -> Look:
         """Look up what came after the cursor."""
-        self._table = _NAMED if self._reader.rows(_INVENTORY).rows[0][0] else "packets"
+        self._named = self._reader.rows(_INVENTORY).rows[0][0]
         rows = self._ask(_LOOK)
         self._plan.clear()
         self._commits = deque((row[3], row[4]) for row in rows if row[3] is not None)
@@ -116,8 +118,9 @@ class Backlog:
         if not self._plan:
             return None
         places = [self._plan.popleft() for _ in range(min(limit, len(self._plan)))]
-        found = self._reader.rows(*self._filled(_PAGE, {**_bounds(places), **_range(places)}))
-        records = tuple(_record(row) for row in found.dicts())
+        answer = Answer(self._reader.rows(*self._filled(_PAGE, {**_bounds(places), **_range(places)})), cut=False)
+        named = with_holders(self._reader, answer) if self._named else answer
+        records = tuple(_record(row) for row in named.rows.dicts())
         return self._moved(records, places[-1])
 
     def _make_plan(self) -> datetime | None:
@@ -156,7 +159,7 @@ class Backlog:
         values = {**place, **parameters}
         if "{where}" in sql:
             values |= self._where.parameters
-        return sql.format(where=self._where.sql, table=self._table, after=after, **parts), values
+        return sql.format(where=self._where.sql, table=self._table, columns=_COLUMNS, after=after, **parts), values
 
 
 def _bounds(places: Sequence[Cursor]) -> dict[str, object]:

@@ -12,12 +12,12 @@ from collector.forward.counters import Counters
 from collector.forward.pace import Backoff
 
 _LOG = logging.getLogger(__name__)
-ONCE_PATIENCE_S = 10.0
+ONCE_PATIENCE_S = 5.0
 """With `once`, a server that takes nothing for so long is given up."""
 
 
 class Unreachable(Exception):
-    """Nothing arrived at `target` for ten seconds, and `once` was asked for; `reason` is that of the last attempt."""
+    """Nothing arrived at `target` for five seconds, and `once` was asked for; `reason` is that of the last attempt."""
 
     def __init__(self, target: str, reason: str) -> None:
         super().__init__(target, reason)
