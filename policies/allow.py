@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from policies.companions import places_before
-from policies.evaluate import Ending, Ruleset, Walk, evaluate, ordered_tiers
+from policies.evaluate import Ending, Ruleset, Walk, evaluate_at, ordered_tiers, selected, visits
 from policies.flow import PROTOCOL_NAMES, Flow, Party
 from policies.load import assembled, found_in
 from policies.model import Direction, Inventory, Pod, Policy
@@ -62,6 +63,8 @@ class Proposal:
     changes: tuple[Change, ...]
     beside: tuple[Change, ...]
     refused: tuple[Refused, ...]
+    unseen: int = 0
+    """Kinds of flows beside that were too many to look at."""
 
 
 class Workload(NamedTuple):
@@ -101,17 +104,33 @@ class _CannotAllow(Exception):
     """Why a flow cannot be allowed; the argument is the sentence."""
 
 
-def workload(pod: Pod, inventory: Inventory) -> Workload:
-    """The selector of a pod's workload; pods of other workloads in its namespace are not in it.
+class Names:
+    """How the objects of an inventory are named in policies; each workload is worked out once."""
 
-    Raises _CannotAllow for a pod without labels of its own.
-    """
-    labels = _lasting(pod)
-    if not labels:
-        raise _CannotAllow(f"pod {pod.namespace}/{pod.name} has no labels to name it by: give its workload a label")
-    others = (_lasting(each) for each in inventory.pods if each.namespace == pod.namespace and each.is_endpoint)
-    wider = [other for other in others if labels.items() < other.items()]
-    return Workload(tuple(sorted(labels.items())), tuple(sorted({min(set(other) - set(labels)) for other in wider})))
+    def __init__(self, inventory: Inventory) -> None:
+        self.tiers = {tier.name: policies for tier, policies in ordered_tiers(inventory)}
+        self._found: dict[Pod, Workload] = {}
+        self._others: defaultdict[str, dict[frozenset[tuple[str, str]], None]] = defaultdict(dict)
+        for pod in inventory.pods:
+            if pod.is_endpoint:
+                self._others[pod.namespace][frozenset(_lasting(pod).items())] = None
+
+    def workload(self, pod: Pod) -> Workload:
+        """The selector of a pod's workload; pods of other workloads in its namespace are not in it.
+
+        Raises _CannotAllow for a pod without labels of its own.
+        """
+        if pod not in self._found:
+            self._found[pod] = self._worked_out(pod)
+        return self._found[pod]
+
+    def _worked_out(self, pod: Pod) -> Workload:
+        labels = _lasting(pod)
+        if not labels:
+            raise _CannotAllow(f"pod {pod.namespace}/{pod.name} has no labels to name it by: give its workload a label")
+        wider = [dict(other) for other in self._others[pod.namespace] if labels.items() < set(other)]
+        without = sorted({min(set(other) - set(labels)) for other in wider})
+        return Workload(tuple(sorted(labels.items())), tuple(without))
 
 
 def _lasting(pod: Pod) -> dict[str, str]:
@@ -136,19 +155,19 @@ def _net(party: Party) -> str:
     return f"{party.address}/{party.address.max_prefixlen}"
 
 
-def _kubernetes_peer(party: Party, namespace: str, inventory: Inventory) -> Data:
+def _kubernetes_peer(party: Party, namespace: str, names: Names) -> Data:
     if party.pod is None or not party.pod.is_endpoint:
         return {"ipBlock": {"cidr": _net(party)}}
-    peer: Data = {"podSelector": _kubernetes_selector(workload(party.pod, inventory))}
+    peer: Data = {"podSelector": _kubernetes_selector(names.workload(party.pod))}
     if party.pod.namespace != namespace:
         peer["namespaceSelector"] = {"matchLabels": {NAMESPACE_NAME: party.pod.namespace}}
     return peer
 
 
-def _calico_peer(party: Party, namespace: str, inventory: Inventory) -> Data:
+def _calico_peer(party: Party, namespace: str, names: Names) -> Data:
     if party.pod is None or not party.pod.is_endpoint:
         return {"nets": [_net(party)]}
-    peer: Data = {"selector": _calico_selector(workload(party.pod, inventory))}
+    peer: Data = {"selector": _calico_selector(names.workload(party.pod))}
     if party.pod.namespace != namespace:
         peer["namespaceSelector"] = f"projectcalico.org/name == '{party.pod.namespace}'"
     return peer
@@ -164,15 +183,14 @@ def _check_kubernetes(walk: Walk, flow: Flow) -> None:
         raise _CannotAllow(f"{walk.why}; a Kubernetes policy comes too late to allow it: use --calico")
 
 
-def _calico_home(walk: Walk, inventory: Inventory) -> tuple[str, float]:
+def _calico_home(walk: Walk, names: Names) -> tuple[str, float]:
     tier = walk.tiers[-1].tier.name
     if walk.ending is not Ending.RULE:
         return tier, float(KUBERNETES_ORDER)
-    policies = next(policies for found, policies in ordered_tiers(inventory) if found.name == tier)
-    return tier, places_before(walk.decided_by[0], policies)
+    return tier, places_before(walk.decided_by[0], names.tiers[tier])
 
 
-def _home(walk: Walk, flow: Flow, inventory: Inventory, calico: bool) -> _Home:
+def _home(walk: Walk, flow: Flow, names: Names, calico: bool) -> _Home:
     pod = flow.side(walk.direction).pod
     if walk.endpoint.host or pod is None:
         raise _CannotAllow(f"{walk.why}; host endpoints are not opened by this command: change their policy by hand")
@@ -180,14 +198,14 @@ def _home(walk: Walk, flow: Flow, inventory: Inventory, calico: bool) -> _Home:
         raise _CannotAllow(f"{walk.why}; no policy denies it, so none can allow it")
     if not calico:
         _check_kubernetes(walk, flow)
-    tier, order = _calico_home(walk, inventory) if calico else ("default", float(KUBERNETES_ORDER))
-    return _Home(pod.namespace, workload(pod, inventory), tier, order)
+    tier, order = _calico_home(walk, names) if calico else ("default", float(KUBERNETES_ORDER))
+    return _Home(pod.namespace, names.workload(pod), tier, order)
 
 
-def _opened(walk: Walk, flow: Flow, inventory: Inventory, calico: bool) -> tuple[_Home, _Opening, Data]:
-    home = _home(walk, flow, inventory, calico)
+def _opened(walk: Walk, flow: Flow, names: Names, calico: bool) -> tuple[_Home, _Opening, Data]:
+    home = _home(walk, flow, names, calico)
     far = flow.source if walk.direction is Direction.INGRESS else flow.destination
-    peer = (_calico_peer if calico else _kubernetes_peer)(far, home.namespace, inventory)
+    peer = (_calico_peer if calico else _kubernetes_peer)(far, home.namespace, names)
     number = flow.icmp_type if flow.destination_port is None else flow.destination_port
     opening = _Opening(walk.direction, json.dumps(peer, sort_keys=True), flow.protocol, number)
     return home, opening, peer
@@ -250,11 +268,11 @@ def allow(flows: Sequence[Flow], inventory: Inventory, *, calico: bool = False) 
 
     Flows that are allowed already need nothing; flows that cannot be allowed are in `refused`.
     """
-    draft, ruleset = _Draft(), Ruleset.of(inventory)
+    draft, names, rules = _Draft(), Names(inventory), selected(Ruleset.of(inventory))
     for flow in flows:
         try:
-            denied = [walk for walk in evaluate(flow, ruleset).walks if not walk.allowed]
-            for home, opening, peer in [_opened(walk, flow, inventory, calico) for walk in denied]:
+            denied = [walk for walk in evaluate_at(visits(flow), flow, rules).walks if not walk.allowed]
+            for home, opening, peer in [_opened(walk, flow, names, calico) for walk in denied]:
                 draft.rules.setdefault(home, {})[opening] = peer
         except _CannotAllow as refusal:
             draft.refused.append(Refused(flow, str(refusal)))
@@ -274,4 +292,4 @@ def _checked(
         if not change.after.allowed and id(change.before.flow) not in named
     ]
     beside = changes_beside(flows, inventory, after)
-    return Proposal(objects, tuple(changes), tuple(beside), (*refused, *missed))
+    return Proposal(objects, tuple(changes), beside.changes, (*refused, *missed), beside.unseen)

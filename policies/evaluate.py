@@ -227,7 +227,7 @@ class Ruleset:
 
 
 def _selecting(policies: Iterable[Prepared], endpoint: Endpoint) -> Iterator[Prepared]:
-    """Those that select it. Most policies of a cluster belong to other namespaces: that is asked before the selector."""
+    """Those that select it. Most policies belong to other namespaces: that is asked before the selector."""
     namespace = endpoint.labels.get(NAMESPACE)
     for each in policies:
         own = each.policy
@@ -353,6 +353,18 @@ def _accepts_early(walk: Walk) -> bool:
 def evaluate(flow: Flow, ruleset: Ruleset) -> Verdict:
     """What becomes of the flow, with the evidence; all walks are made, also those that a dropped packet misses."""
     return evaluate_at(visits(flow), flow, lambda endpoint: ruleset)
+
+
+def selected(ruleset: Ruleset) -> Callable[[Endpoint], Ruleset]:
+    """The part of a ruleset that selects an endpoint, found once for each: a cluster has thousands of policies."""
+    found: dict[Endpoint, Ruleset] = {}
+
+    def rules(endpoint: Endpoint) -> Ruleset:
+        if endpoint not in found:
+            found[endpoint] = ruleset.selecting(endpoint)
+        return found[endpoint]
+
+    return rules
 
 
 def evaluate_at(places: Iterable[Visit], flow: Flow, rules: Callable[[Endpoint], Ruleset]) -> Verdict:

@@ -156,10 +156,16 @@ def what_if_sources(
     given = read_flows(_flows_text(flows, (*sources, *current)), Directory(merged))
     changes, beside = what_if(given, before, merged)
     if output == "json":
-        found = {"flows": [*map(change_data, changes)], "beside": [*map(change_data, beside)]}
-        return Result(json.dumps(found, indent=2) + "\n")
-    rows = [_change_row(change, "") for change in changes] + sorted(_change_row(c, " beside") for c in beside)
-    return Result("\n".join(table([("CHANGE", "FLOW", "WHY"), *rows])) + "\n")
+        found = {"flows": [*map(change_data, changes)], "beside": [*map(change_data, beside.changes)]}
+        return Result(json.dumps(found, indent=2) + "\n", unseen_notes(beside.unseen))
+    rows = [_change_row(change, "") for change in changes]
+    rows += sorted(_change_row(change, " beside") for change in beside.changes)
+    return Result("\n".join(table([("CHANGE", "FLOW", "WHY"), *rows])) + "\n", unseen_notes(beside.unseen))
+
+
+def unseen_notes(unseen: int) -> tuple[str, ...]:
+    """What to say where more flows lie beside than were looked at."""
+    return (f"{unseen:,} more kinds of flows beside were not looked at: choose fewer flows",) if unseen else ()
 
 
 def change_data(change: Change) -> dict[str, Any]:
@@ -195,6 +201,7 @@ def pods_of_both(before: Inventory, after: Inventory) -> Inventory:
 def _proposal_notes(proposal: Proposal) -> list[str]:
     notes = [f"{change.kind}: {change.after.flow}" for change in proposal.changes]
     notes += [f"{change.kind} beside: {flow_text(change)} (same labels as a chosen pod)" for change in proposal.beside]
+    notes += unseen_notes(proposal.unseen)
     return [*notes, *(f"refused: {refused}" for refused in proposal.refused)]
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from policies.errors import Problem
-from policies.evaluate import Ruleset
-from policies.flow import Directory, Endpoint, Party
+from policies.evaluate import Ruleset, selected
+from policies.flow import Directory, Party
 from policies.load import built, found_as, inventory, once, selector_problem
 from policies.match import asks_source_port
 from policies.model import Address, HostEndpoint, Inventory, Pod, Policy
@@ -54,9 +54,8 @@ class Epoch:
         self.inventory: Inventory = inventory(once(records, []))
         self.span = span
         self.directory = Directory(self.inventory)
-        self.ruleset = Ruleset.of(self.inventory)
+        self.rules_for = selected(Ruleset.of(self.inventory))
         self._parties: dict[tuple[Pod, Address], Party] = {}
-        self._rules: dict[Endpoint, Ruleset] = {}
 
     def seen(self, pod: Pod, address: Address) -> Party:
         """The pod as the end of a packet that shows this address."""
@@ -64,12 +63,6 @@ class Epoch:
         if key not in self._parties:
             self._parties[key] = self.directory.seen(pod, address)
         return self._parties[key]
-
-    def rules_for(self, endpoint: Endpoint) -> Ruleset:
-        """The policies that select an endpoint: a cluster has thousands, an endpoint a few."""
-        if endpoint not in self._rules:
-            self._rules[endpoint] = self.ruleset.selecting(endpoint)
-        return self._rules[endpoint]
 
     def host(self, node: str | None, interface: str | None, address: Address) -> Party | None:
         """The host endpoint of a node's interface: by its name, else the one for all interfaces, else by address."""

@@ -6,8 +6,9 @@ address for each piece into which the nets of the policies cut them.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from policies.beside import changed, neighbours, one_family
 from policies.classes import address_classes
 from policies.errors import PolicyError, Problem
-from policies.evaluate import Ruleset, Verdict, evaluate
+from policies.evaluate import Ruleset, Verdict, evaluate, evaluate_at, selected, visits
 from policies.flow import PORT_PROTOCOLS, Directory, Flow, Party, Target, flow_to, parse_target, protocol_number
 from policies.model import Inventory, Place, Service
 
@@ -119,8 +120,8 @@ def _flow(fields: dict[str, Any], directory: Directory) -> Flow:
 def read_flows(text: str, directory: Directory) -> list[Flow]:
     """Flows from JSON lines, one object each, with the names of stored packets or with `from` and `to`.
 
-    `source_ip`, `destination_ip`, `protocol`, `destination_port` (and `icmp_type`), as `denylog packets -o jsonl` prints
-    them; or `{"from": "web/client", "to": "web/server:80/tcp"}`. Raises PolicyError.
+    `source_ip`, `destination_ip`, `protocol`, `destination_port` (and `icmp_type`), as `denylog packets -o jsonl`
+    prints them; or `{"from": "web/client", "to": "web/server:80/tcp"}`. Raises PolicyError.
     """
     flows = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -153,22 +154,43 @@ class Change:
         return "still allowed" if self.after.allowed else "still denied"
 
 
+def _judges(before: Inventory, after: Inventory) -> Callable[[Flow, int], Change]:
+    old, new = (selected(Ruleset.of(each)) for each in (before, after))
+
+    def judge(flow: Flow, alike: int) -> Change:
+        places = visits(flow)
+        return Change(evaluate_at(places, flow, old), evaluate_at(places, flow, new), alike)
+
+    return judge
+
+
 def compare(flows: Iterable[Flow], before: Inventory, after: Inventory) -> list[Change]:
     """Each flow under both sets; the flows' parties come from one inventory with the pods of both."""
-    old, new = Ruleset.of(before), Ruleset.of(after)
-    return [Change(evaluate(flow, old), evaluate(flow, new)) for flow in flows]
+    judge = _judges(before, after)
+    return [judge(flow, 0) for flow in flows]
 
 
-def what_if(flows: Sequence[Flow], before: Inventory, after: Inventory) -> tuple[list[Change], list[Change]]:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a change opens or closes beside the flows that were asked about; `unseen`: kinds of flows not looked at."""
+
+    changes: tuple[Change, ...]
+    unseen: int = 0
+
+
+MOST_BESIDE = 50_000
+"""Kinds of flows that are looked at beside those that were asked about: a minute of evaluation at most."""
+
+
+def what_if(flows: Sequence[Flow], before: Inventory, after: Inventory) -> tuple[list[Change], Beside]:
     """What the new policies change: for the flows themselves, and for their neighbours (only those that change)."""
     return compare(flows, before, after), changes_beside(flows, before, after)
 
 
-def changes_beside(flows: Sequence[Flow], before: Inventory, after: Inventory) -> list[Change]:
+def changes_beside(flows: Sequence[Flow], before: Inventory, after: Inventory, most: int = MOST_BESIDE) -> Beside:
     """Flows that were not asked about, at the same ports, that the new policies open or close."""
-    directory, (old, new) = Directory(after), (Ruleset.of(each) for each in (before, after))
-    found = (
-        Change(evaluate(each.flow, old), evaluate(each.flow, new), each.alike)
-        for each in neighbours(flows, directory.parties(), _outsiders(directory), changed(before, after))
-    )
-    return [change for change in found if change.kind in ("opened", "closed")]
+    directory, judge = Directory(after), _judges(before, after)
+    around = neighbours(flows, directory.parties(), _outsiders(directory), changed(before, after))
+    found = (judge(each.flow, each.alike) for each in itertools.islice(around, most))
+    differ = tuple(change for change in found if change.kind in ("opened", "closed"))
+    return Beside(differ, sum(1 for _ in around))

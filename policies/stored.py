@@ -20,7 +20,16 @@ from policies.errors import PolicyError, Problem
 from policies.explain import as_data, as_dot, as_text
 from policies.flow import Directory, Flow
 from policies.load import Source
-from policies.log_actions import applied, change_data, flow_text, inventory_of, pods_of_both, proposal_result, table
+from policies.log_actions import (
+    applied,
+    change_data,
+    flow_text,
+    inventory_of,
+    pods_of_both,
+    proposal_result,
+    table,
+    unseen_notes,
+)
 from policies.logged import Open, Packet, placed
 from policies.match import asks_source_port
 from policies.model import Inventory, Place
@@ -142,18 +151,18 @@ def what_if_stored(
     merged = pods_of_both(before, applied(changed, before) if over else changed)
     given = _asked(archive, past, merged, before)
     changes, beside = what_if(given.flows, before, merged)
-    beside = sorted(beside, key=lambda change: (change.kind, str(change.after.flow)))
-    notes = (*_problems(past), *given.notes())
+    around = sorted(beside.changes, key=lambda change: (change.kind, str(change.after.flow)))
+    notes = (*_problems(past), *given.notes(), *unseen_notes(beside.unseen))
     counts = [given.packets[id(flow)] for flow in given.flows]
     if output == "json":
         data = {
             "flows": [change_data(change) | {"packets": n} for change, n in zip(changes, counts, strict=True)],
-            "beside": [*map(change_data, beside)],
+            "beside": [*map(change_data, around)],
             "not_judged": dict(given.unplaced),
         }
         return Result(json.dumps(data, indent=2) + "\n", notes)
     rows = [(c.kind, f"{n:,}", str(c.after.flow), c.after.why) for c, n in zip(changes, counts, strict=True)]
-    rows += [(f"{c.kind} beside", "", flow_text(c), c.after.why) for c in beside]
+    rows += [(f"{c.kind} beside", "", flow_text(c), c.after.why) for c in around]
     return Result("\n".join(table([("CHANGE", "PACKETS", "FLOW", "WHY"), *rows])) + "\n", notes)
 
 
