@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analytics.guard import QueryError
+    from analytics.notebook import query
     from analytics.position import Commit, LossRow, Position, RejectRow
     from analytics.reader import Reader, Rows
     from analytics.store import StoreError
@@ -22,9 +23,21 @@ _HOME = {
     "Rows": "reader",
     "StoreError": "store",
     "Writer": "writer",
+    "query": "notebook",
 }
 
-__all__ = ["Commit", "LossRow", "Position", "QueryError", "Reader", "RejectRow", "Rows", "StoreError", "Writer"]
+__all__ = [
+    "Commit",
+    "LossRow",
+    "Position",
+    "QueryError",
+    "Reader",
+    "RejectRow",
+    "Rows",
+    "StoreError",
+    "Writer",
+    "query",
+]
 
 
 def __getattr__(name: str) -> object:
