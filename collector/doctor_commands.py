@@ -26,9 +26,12 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_blac
 @store_option
 @parse_options
 @click.option("--journal", is_flag=False, flag_value="", metavar="[FOLDER]", help="Look at journald instead of a file.")
+@click.option("--kmsg", is_flag=True, help="Look at /dev/kmsg instead of a file.")
 @click.option("--forward", multiple=True, metavar="URL", help="A server to forward to; may be given again.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form.")
-def doctor(files: tuple[str, ...], store: str, journal: str | None, forward: tuple[str, ...], **given: Any) -> None:
+def doctor(
+    files: tuple[str, ...], store: str, journal: str | None, kmsg: bool, forward: tuple[str, ...], **given: Any
+) -> None:
     """Find out why denied packets do not arrive: rules, kernel, syslog, file, prefix, clock, store, targets.
 
     Without FILE it looks at what the configuration of `collect` names, else at the usual log of this machine. It
@@ -43,7 +46,7 @@ def doctor(files: tuple[str, ...], store: str, journal: str | None, forward: tup
     from collector.storefacts import store_facts
 
     output = given.pop("output")
-    facts = gather(files, store_facts(store), options_of(given), forward, journal=journal is not None)
+    facts = gather(files, store_facts(store), options_of(given), forward, journal=journal is not None, kmsg=kmsg)
     findings = examine(facts)
     if output == "json":
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2, ensure_ascii=False))

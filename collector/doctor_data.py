@@ -26,7 +26,9 @@ ROOM_FAIL, ROOM_WARN = 100_000_000, 1_000_000_000
 
 def check_file(facts: Facts) -> Iterator[Finding]:
     """Is there a file, and can it be read?"""
-    if not facts.logs and facts.journal is None:
+    if facts.kmsg:
+        yield _kmsg(facts.kernel.printed)
+    elif not facts.logs and facts.journal is None:
         yield Finding(
             "file", "fail", "no log is named, and none of the usual ones is there", "denylog doctor FILE, or --journal"
         )
@@ -45,6 +47,12 @@ def check_file(facts: Facts) -> Iterator[Finding]:
             yield Finding("file", "warn", f"{log.path} is empty", "logger -p kern.notice test; tail " + log.path)
         else:
             yield Finding("file", "ok", f"{log.path} can be read ({log.size:,} bytes, {log.owner})")
+
+
+def _kmsg(printed: int | Unknown) -> Finding:
+    if isinstance(printed, Unknown):
+        return Finding("file", "fail", printed.why, "run it as root or with CAP_SYSLOG (systemd: AmbientCapabilities=)")
+    return Finding("file", "ok", "/dev/kmsg can be read")
 
 
 def check_format(facts: Facts) -> Iterator[Finding]:

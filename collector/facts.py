@@ -128,7 +128,7 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything together; `synchronised` is what the kernel says of its clock."""
+    """Everything; `synchronised` is what the kernel says of its clock, `kmsg` that its buffer is what is followed."""
 
     now: datetime
     user: str
@@ -138,6 +138,7 @@ class Facts:
     kernel: Kernel
     logs: tuple[Log, ...] = ()
     journal: Journald | None = None
+    kmsg: bool = False
     synchronised: bool | Unknown
     store: StoreFacts
     targets: tuple[TargetFacts, ...] = ()
@@ -148,10 +149,16 @@ USUAL_LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/kern.log")
 
 
 def gather(
-    files: Sequence[str], store: StoreFacts, options: Options, targets: Sequence[str] = (), *, journal: bool = False
+    files: Sequence[str],
+    store: StoreFacts,
+    options: Options,
+    targets: Sequence[str] = (),
+    *,
+    journal: bool = False,
+    kmsg: bool = False,
 ) -> Facts:
-    """Look at everything; without files and journal, at the usual log of this machine."""
-    if not files and not journal:
+    """Look at everything; without files, journal and kmsg, at the usual log of this machine."""
+    if not files and not journal and not kmsg:
         files = [path for path in USUAL_LOGS if os.path.exists(path)][:1]
     return Facts(
         now=datetime.now(UTC),
@@ -162,6 +169,7 @@ def gather(
         kernel=_kernel(options),
         logs=tuple(_log(path, options) for path in files),
         journal=journald() if journal else None,
+        kmsg=kmsg,
         synchronised=_synchronised(),
         store=store,
         targets=tuple(map(_target, targets)),

@@ -33,6 +33,7 @@ from collector.series import OTHER, Labels, Places, Spread
 from collector.server import serving
 from tests.collector.clock import packet_piece, position
 from tests.collector.live import REPOSITORY, line, lines
+from tests.system.kernel import missing, network, run
 
 DENYLOG = (sys.executable, str(REPOSITORY / "cli.py"))
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -344,6 +345,26 @@ def test_namespace_of_the_pod_that_was_denied(tmp_path: Path) -> None:
     assert found[key("denylog_denied_packets_total", namespace="shop", direction="ingress", **labels)] == 1
     assert found[key("denylog_denied_packets_total", namespace="shop", direction="egress", **labels)] == 1
     assert found[key("denylog_denied_packets_total", namespace="", direction="ingress", **labels)] == 1
+
+
+@pytest.mark.system
+@pytest.mark.skipif(bool(missing("iptables")), reason=missing("iptables"))
+def test_rule_counters_count_what_the_kernel_matched(tmp_path: Path) -> None:
+    """Packets that real LOG rules with our prefix matched are counted by program; other rules do not count."""
+    with network("cnt") as net:
+        net.log_with_iptables()
+        net.inside(net.pod, "iptables", "-I", "INPUT", "-j", "LOG", "--log-prefix", "other: ")
+        run("ip", "netns", "exec", net.client, "ping", "-c", "3", "-i", "0.2", "-W", "1", "198.51.100.2", check=False)
+        code = (
+            "from analytics.store import resolve; from collector.metrics import Metrics; from parser import Options;"
+            f"print(Metrics(resolve({str(tmp_path)!r}), rule_options=Options()).text().decode())"
+        )
+        found = samples(net.inside(net.pod, sys.executable, "-c", code).stdout)
+    counted = {dict(labels)["program"]: value for (name, labels), value in found.items() if name == COUNTER}
+    assert counted["iptables-nft"] == 3
+
+
+COUNTER = "denylog_kernel_log_rule_packets_total"
 
 
 def test_json_logs(tmp_path: Path) -> None:
