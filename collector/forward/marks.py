@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from analytics import StoreError
 from analytics.additions import ForwardedRow
 from analytics.queries import Cursor
 from collector.settings import CollectorError
@@ -49,7 +50,7 @@ class Marks(Protocol):
         """The mark as it was saved last."""
 
     def save(self, mark: Mark) -> None:
-        """Keep a mark; raises CollectorError."""
+        """Keep a mark; raises StoreError, retryable."""
 
 
 class Ledger:
@@ -141,7 +142,7 @@ class StateFile:
             os.replace(beside, self.path)
             _sync_folder(self.path.parent)
         except OSError as error:
-            raise CollectorError(str(self.path), f"cannot be written: {error.strerror}", "check its folder") from error
+            raise StoreError(self.path, f"cannot be written: {error.strerror}", retryable=True) from error
         self._mark = mark
 
     def _read(self) -> Mark:

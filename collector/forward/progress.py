@@ -20,11 +20,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class Progress:
-    """`at` is the place after which the next packet is read; raises CollectorError where a mark cannot be kept."""
+    """`at` is the place after which the next packet is read; raises StoreError where a mark cannot be kept now."""
 
     def __init__(self, marks: Marks, counters: Counters, *, replay: bool) -> None:
         self._marks = marks
         self._mark = marks.load()
+        self._unsaved = False
         self._counters = counters
         self.at = None if replay else self._mark.cursor
         counters.dropped["retention"] = self._mark.dropped
@@ -32,6 +33,8 @@ class Progress:
     def account(self, look: Look) -> None:
         """Note how much waits, and what retention has taken since the last look."""
         self._counters.queue_rows = look.wanted
+        if self._unsaved:
+            self._keep(self._mark)
         if self.at != self._mark.cursor:
             return
         gone = 0 if self._mark.passed is None else max(0, look.passed - self._mark.passed)
@@ -61,8 +64,10 @@ class Progress:
         self._keep(replace(mark, cursor=page.end, messages=mark.messages + len(messages), passed=passed))
 
     def _keep(self, mark: Mark) -> None:
+        """What cannot be saved now (a full disk) is saved at the next look: it has arrived all the same."""
+        self._mark, self._unsaved = mark, True
         self._marks.save(mark)
-        self._mark = mark
+        self._unsaved = False
 
 
 def _key(cursor: Cursor) -> tuple[object, ...]:

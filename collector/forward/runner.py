@@ -71,8 +71,8 @@ class Forwarder:
     def run(self, stop: threading.Event) -> None:
         """Forward until `stop` is set, or with `once` until everything is sent.
 
-        Raises StoreError where the store cannot be read and trying again cannot help (or with `once`), CollectorError
-        where the mark cannot be kept, and with `once` Unreachable.
+        Raises StoreError where the store cannot be read and trying again cannot help; with `once` also where the mark
+        cannot be kept, and Unreachable.
         """
         pauses = Backoff()
         while not stop.is_set():
@@ -83,7 +83,7 @@ class Forwarder:
             except StoreError as error:
                 if self._order.once or not error.retryable:
                     raise
-                _LOG.warning("%s; forwarding to %s waits for the store", error, self.counters.target)
+                _LOG.warning("%s; forwarding to %s waits", error, self.counters.target)
                 stop.wait(pauses.next())
 
     def _serve(self, backlog: Backlog, stop: threading.Event) -> None:

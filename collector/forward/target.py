@@ -200,7 +200,8 @@ def _split(url: str, shown: str) -> tuple[str, str, int, str]:
 
 def _parameters(query: str, scheme: str, shown: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
+    # A plus sign is one: these are names of files, not a form of a web page.
+    for name, text in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
         parameter = PARAMETERS.get(name)
         if parameter is None:
             raise CollectorError(shown, f"unknown setting {name!r}", f"the settings are {', '.join(PARAMETERS)}")

@@ -46,7 +46,7 @@ def pod(name: str, address: str) -> dict[str, Any]:
 
 
 def test_from_the_kernel_to_the_far_end(tmp_path: Path, certificates: Certificates) -> None:
-    """A packet denied in a namespace of this machine arrives at a server over TLS within five seconds, with the names of
+    """A packet denied in a namespace here arrives at a server over TLS within five seconds, with the names of
     both pods."""
     store = str(tmp_path / "store")
     deposit(store, observe([pod("web", CLIENT4), pod("db", POD4)], at=datetime.now(UTC)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from analytics import Reader, Writer
+from analytics import Reader, StoreError, Writer
 from analytics.filters import where
 from analytics.queries import Cursor
 from collector import CollectorError
@@ -189,3 +191,29 @@ def test_marks_survive_in_the_store(tmp_path: Path) -> None:
         assert Ledger(TARGET, writer.forwarded()[TARGET]).load() == Mark(Cursor(START, "f00d", 2), 2, 2, 0)
     with Reader(store) as reader:
         assert reader.rows("SELECT count(*) FROM forwarded").rows == [(1,)]
+
+
+def test_a_mark_that_cannot_be_saved_now_is_saved_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk under the state file is a reason to try again; what arrived meanwhile is not sent again."""
+    store = fill(tmp_path, ports(1, 2))
+    with Reader(store) as reader, StateFile(tmp_path / "s.json", store, TARGET) as marks:
+        progress = Progress(marks, Counters(TARGET), replay=False)
+        backlog = Backlog(reader, where({}, now=START, zone=UTC))
+        progress.account(backlog.look())
+        page = backlog.page(5)
+        assert page is not None
+        with monkeypatch.context() as patched:
+            patched.setattr("os.replace", full)
+            with pytest.raises(StoreError, match="No space left") as caught:
+                progress.arrived([Message(b"x")] * 2, page)
+        assert caught.value.retryable
+        assert marks.load().messages == 0
+        backlog.rewind(progress.at)
+        progress.account(backlog.look())
+        assert backlog.page(5) is None
+        assert marks.load().messages == 2
+
+
+def full(*_: object) -> None:
+    """What rename(2) says on a full disk."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

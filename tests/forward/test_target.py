@@ -36,6 +36,9 @@ def test_settings() -> None:
     assert (target.format, target.window, target.size, target.facility) == ("cef", 50, 4096, 20)
     assert target.tls is not None
     assert target.tls.fingerprint == "ab" * 32
+    named = parse_target("tls://h?ca=/etc/a+b%20c.pem").tls
+    assert named is not None
+    assert named.ca == "/etc/a+b c.pem"
 
 
 @pytest.mark.parametrize(
