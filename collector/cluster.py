@@ -32,7 +32,8 @@ _TICK_S = 0.25
 _END_S = 2.0
 """How long the end waits for the watches; they are daemon threads, so one that hangs ends with the program."""
 _DUTY = 4
-"""A deposit is followed by this many times as long a wait: opening a large store takes a while."""
+_LONGEST_BATCH_S = 5.0
+"""A deposit is followed by _DUTY times as long a wait, but no longer than this: opening a large store takes a while."""
 WATCHED = tuple(each for each in READS if (group_of(each.api_version), each.kind) in BY_GROUP)
 """What an inventory holds of all that can be read."""
 
@@ -59,7 +60,7 @@ class Watching:
         self._cadence = cadence
         self._prefix = prefix
         self._pauses = Pauses(cadence)
-        self._spent_s = 0.0
+        self._rest_s = 0.0
         self._news: queue.Queue[Additions] = queue.Queue(_WAITING)
         self._pending: list[Additions] = []
         self._served: set[Resource] = set()
@@ -91,7 +92,7 @@ class Watching:
                 due = time.monotonic() + self._discover()
             self._check()
             listed = bool(self._followers) and all(each.listed.is_set() for each in self._followers.values())
-            if batch := self._gather(max(self._cadence.batch_s, _DUTY * self._spent_s)):
+            if batch := self._gather(max(self._cadence.batch_s, self._rest_s)):
                 self._deposit(batch)
             if listed and not told:
                 ready(len(self._followers))
@@ -167,7 +168,7 @@ class Watching:
             self._stop.wait(pauses.longer())
         if told:
             _LOG.warning("the store takes rows again")
-        self._spent_s = time.monotonic() - began
+        self._rest_s = min(_DUTY * (time.monotonic() - began), _LONGEST_BATCH_S)
         self.tally.deposits += 1
         self.tally.rows += done.rows
         self.tally.queued += done.rows if done.queued else 0
