@@ -9,13 +9,14 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from analytics.filters import Where, where
-from analytics.options import FORMATS, filter_options, local_zone, output_options, store_option
+from analytics.options import FORMATS, filter_options, geoip_option, local_zone, output_options, store_option
 
 if TYPE_CHECKING:
     from analytics.queries import Answer, Cursor
@@ -65,19 +66,31 @@ def show_answer(answer: Answer, form: str, zone: tzinfo, more: str) -> None:
 @click.option("--by", type=click.Choice(GROUPINGS), default="source", show_default=True, help="What to count by.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
 @output_options(*FORMATS)
+@geoip_option
 @filter_options
-def top(store: str, by: str, limit: int, output: str, utc: bool, **filters: Any) -> None:
+def top(store: str, by: str, limit: int, output: str, utc: bool, geoip: tuple[str, ...], **filters: Any) -> None:
     """Who is denied most.
 
     \b
     denylog top --since 1h
     denylog top --by port --from-ip 10.1.0.0/16
+    denylog top --by workload-pair --to-namespace shop
     """
     from analytics.queries import top as ask
 
     with asking(store, filters, utc=utc) as (reader, condition, zone):
         answer = ask(reader, by, condition, limit)
-    show_answer(answer, output, zone, "a larger --limit")
+    show_answer(located(answer, geoip), output, zone, "a larger --limit")
+
+
+def located(answer: Answer, files: tuple[str, ...]) -> Answer:
+    """The answer with country and network of its addresses, where the user has files that tell."""
+    if not files:
+        return answer
+    from analytics.geo import Geo
+
+    with Geo(files) as geo:
+        return replace(answer, rows=geo.widen(answer.rows))
 
 
 @click.command()
@@ -86,14 +99,18 @@ def top(store: str, by: str, limit: int, output: str, utc: bool, **filters: Any)
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="The N oldest packets.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with packets as they are stored.")
 @output_options(*FORMATS, "ecs")
+@geoip_option
 @filter_options
 def packets(
     store: str, last: int | None, first: int | None, follow: bool, output: str, utc: bool, **filters: Any
 ) -> None:
     """Single denied packets, oldest of those shown first.
 
+    Country and network (--geoip) are in every form but the table.
+
     \b
     denylog packets --last 50 --to-port 5432
+    denylog packets --from-pod shop/web --to-service shop/db
     denylog packets -f --direction egress -o jsonl
     """
     if first and (last or follow):
@@ -101,13 +118,14 @@ def packets(
     from analytics.queries import newest
     from analytics.queries import packets as ask
 
+    files = filters.pop("geoip")
     with asking(store, filters, utc=utc) as (reader, condition, zone):
         upto = newest(reader)
-        answer = ask(reader, condition, first or last or 20, oldest_first=bool(first), upto=upto)
+        answer = located(ask(reader, condition, first or last or 20, oldest_first=bool(first), upto=upto), files)
         rows = answer.rows if first else reverse(answer.rows)
         show(visible(rows, output), output, zone)
         if follow:
-            watch(reader, condition, upto, output, zone)
+            watch(reader, condition, upto, output, zone, files)
     if answer.cut and (first or last is None):
         click.echo("there are more; --last N shows N packets, --since and the other filters choose", err=True)
 
@@ -126,7 +144,9 @@ def visible(rows: Rows, output: str) -> Rows:
     return packet_table(rows) if output == "table" else rows
 
 
-def watch(reader: Reader, condition: Where, after: Cursor | None, output: str, zone: tzinfo) -> None:
+def watch(
+    reader: Reader, condition: Where, after: Cursor | None, output: str, zone: tzinfo, geoip: tuple[str, ...]
+) -> None:
     """Print packets as they come into the store, until interrupted."""
     from analytics.queries import packets_after
 
@@ -134,7 +154,7 @@ def watch(reader: Reader, condition: Where, after: Cursor | None, output: str, z
     while True:
         answer, after = packets_after(reader, condition, 1000, after)
         if answer.rows.rows:
-            show(visible(answer.rows, output), output, zone)
+            show(visible(located(answer, geoip).rows, output), output, zone)
         if not answer.cut:
             pause.wait(FOLLOW_EVERY_S)
 
@@ -195,6 +215,9 @@ def status(store: str, output: str, utc: bool) -> None:
 @filter_options
 def export(target: str, store: str, form: str | None, force: bool, **filters: Any) -> None:
     """Write packets to a file: .duckdb (all tables), .parquet, .csv or .jsonl.
+
+    Every text is exactly as it was logged. For a spreadsheet take `-o csv` of the other commands, which defuses what
+    would be a formula there.
 
     \b
     denylog export denied.duckdb

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from analytics import envelope
 from analytics.store import Store
 
 # A reader's transaction sees the snapshot that it began with. Its metadata is safe in SQLite's own snapshot, its files
@@ -38,7 +39,20 @@ _AGING = {
     "rejects": ("time", "stored_at"),
     "losses": ("time", "stored_at"),
     "rejects_beyond": ("hour",),
+    "verdicts": ("valid_until",),
+    "findings": ("last",),
 }
+# Versions of objects that ended before the day: a newer one of the same object had begun by then.
+_OUTLIVED = """
+DELETE FROM objects WHERE (kind, name, coalesce(namespace, ''), split_part(api_version, '/', 1), observed_at) IN (
+    SELECT (kind, name, coalesce(namespace, ''), split_part(api_version, '/', 1), observed_at) FROM objects
+    QUALIFY lead(greatest(observed_at, valid_from)) OVER (
+        PARTITION BY kind, name, namespace, split_part(api_version, '/', 1) ORDER BY observed_at, gone) < $day
+)
+"""
+# The name of a deposit is of use only while its file may be there.
+_TAKEN_FOR = timedelta(days=1)
+_TAKEN = "DELETE FROM taken WHERE stored_at < $before AND NOT list_contains($waiting::VARCHAR[], name)"
 
 _SUPERSEDED = (
     "DELETE FROM positions WHERE (file, sequence) NOT IN (SELECT (file, max(sequence)) FROM positions GROUP BY file)",
@@ -101,6 +115,9 @@ def maintain(connection: duckdb.DuckDBPyConnection, store: Store, keep: timedelt
         _retire(connection, now - keep)
     for statement in _SUPERSEDED:
         connection.execute(statement)
+    waiting = [path.name for path in envelope.waiting(store)]
+    connection.execute(_TAKEN, {"before": now - _TAKEN_FOR, "waiting": waiting})
+    envelope.tidy(store)
     connection.execute("CALL ducklake_flush_inlined_data('denylog')")
     _expire(connection, now - SNAPSHOT_TIME)
     _merge(connection)
@@ -117,6 +134,7 @@ def _retire(connection: duckdb.DuckDBPyConnection, moment: datetime) -> None:
     for table, columns in _AGING.items():
         for column in columns:
             connection.execute(f"DELETE FROM {table} WHERE {column} < $day", {"day": day})
+    connection.execute(_OUTLIVED, {"day": day})
 
 
 def _expire(connection: duckdb.DuckDBPyConnection, before: datetime) -> None:

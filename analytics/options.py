@@ -95,6 +95,14 @@ def output_options(*formats: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def geoip_option(command: Command) -> Command:
+    """`--geoip`, for commands that show addresses."""
+    return click.option(
+        "--geoip", multiple=True, metavar="FILE", envvar="DENYLOG_GEOIP", show_envvar=True,
+        help="Add country and network of addresses from a MaxMind file (.mmdb); may be given again.",
+    )(command)  # fmt: skip
+
+
 def filter_options(command: Command) -> Command:
     """Which packets are meant: one option for each filter of the store; `!` before a value turns it round."""
     for entry in reversed(FILTERS):

@@ -45,9 +45,8 @@ GROUPINGS = {
     "pair": Grouping(("source_ip", "destination_ip", "protocol", "destination_port"), (_NODES,)),
     "interface": Grouping(("node", "in_interface", "out_interface"), (_SOURCES, _DESTINATIONS, _PORTS)),
     "node": Grouping(("node",), (_SOURCES, _DESTINATIONS, _PORTS)),
-    "policy": Grouping(
-        ("policy_tier", "policy_kind", "policy_namespace", "policy_name", "prefix"), (_SOURCES, _DESTINATIONS, _PORTS)
-    ),
+    # The prefix tells what there is to know of packets that nobody has attributed.
+    "policy": Grouping(("denied_by", "decided_by", "prefix"), (_SOURCES, _DESTINATIONS, _PORTS)),
     "denied-by": Grouping(("denied_by", "decided_by"), (_SOURCES, _DESTINATIONS, _PORTS)),
     "namespace": Grouping(("namespace",), (_SOURCES, _DESTINATIONS, _PORTS)),
     "pod": Grouping(("namespace", "pod"), (_SOURCES, _DESTINATIONS, _PORTS)),

@@ -1,6 +1,6 @@
 """A store with many denied packets and an inventory, for benchmarks: the same at every run, made once and kept.
 
-Rule: rows come in through `Writer.commit` as the collector's do; a few workloads make most of them, as in real clusters.
+Rule: rows come in through `Writer.commit` as the collector's do; a few workloads make most, as in real clusters.
 """
 
 from __future__ import annotations

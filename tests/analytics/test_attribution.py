@@ -318,7 +318,7 @@ def test_timeline_fills_gaps(asked: str) -> None:
         assert [row[1] for row in timeline(reader, "30m", condition).rows.rows] == [1, 0, 1, 0, 0, 1]
         split = timeline(reader, "1h", condition, by="direction").rows
         assert (split.columns, [row[1:] for row in split.rows]) == (
-            ("start", "series", "packets"), [("egress", 1), ("ingress", 1), ("egress", 1)]
+            ("start", "series", "packets"), [("egress", 1), ("ingress", 1), (None, 0), ("egress", 1)]
         )  # fmt: skip
 
 

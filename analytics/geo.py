@@ -1,0 +1,97 @@
+"""Country and network (autonomous system) of an address, from files in MaxMind's format that the user supplies.
+
+Rule: nothing is shipped and nothing is asked of the network; what the files do not say is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+
+import maxminddb
+
+from analytics.reader import Rows
+from analytics.store import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address is: `country` (ISO 3166 code), number of the autonomous system (`asn`), and whose it is."""
+
+    country: str | None = None
+    asn: int | None = None
+    organization: str | None = None
+
+
+NOWHERE = Place()
+
+
+class Geo:
+    """Open files (one for countries, one for networks, or one with both); a context manager.
+
+    Raises StoreError for a file that is missing or of another format.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._stack = ExitStack()
+        try:
+            self._readers = [self._stack.enter_context(_open(file)) for file in files]
+        except BaseException:
+            self._stack.close()
+            raise
+        self.lookup = lru_cache(maxsize=65_536)(self._lookup)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _lookup(self, address: str) -> Place:
+        found: dict[str, Any] = {}
+        for reader in self._readers:
+            try:
+                record = reader.get(address)
+            except ValueError:  # no address, or an IPv6 one in a file of IPv4 networks
+                continue
+            if isinstance(record, Mapping):
+                found = {**_fields(record), **found}
+        return Place(**found)
+
+    def widen(self, rows: Rows) -> Rows:
+        """The rows with country and network after each column of addresses (`source_ip`, `destination_ip`)."""
+        sides = [side for side in ("source", "destination") if f"{side}_ip" in rows.columns]
+        places = [rows.columns.index(f"{side}_ip") for side in sides]
+        names = (f"{side}_{field}" for side in sides for field in ("country", "asn", "organization"))
+        wide = [(*row, *(value for place in places for value in self._values(row[place]))) for row in rows.rows]
+        return Rows((*rows.columns, *names), (*rows.types, *("VARCHAR", "BIGINT", "VARCHAR") * len(sides)), wide)
+
+    def _values(self, address: str | None) -> tuple[str | None, int | None, str | None]:
+        place = self.lookup(address) if address else NOWHERE
+        return place.country, place.asn, place.organization
+
+
+def _open(file: str) -> maxminddb.Reader:
+    try:
+        return maxminddb.open_database(file)
+    except OSError as error:
+        raise StoreError(file, f"cannot be read: {error.strerror or error}") from error
+    except (maxminddb.InvalidDatabaseError, ValueError) as error:
+        raise StoreError(file, "is no file in MaxMind's format (.mmdb)", "download GeoLite2 or DB-IP Lite") from error
+
+
+def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The names of GeoLite2 Country, City and ASN, which DB-IP and others share."""
+    country = record.get("country") or record.get("registered_country") or {}
+    told = {
+        "country": country.get("iso_code") if isinstance(country, Mapping) else None,
+        "asn": record.get("autonomous_system_number"),
+        "organization": record.get("autonomous_system_organization"),
+    }
+    return {name: value for name, value in told.items() if value is not None}
