@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas  # noqa: F401 - what `collector.memory.prepare` forbids in a process of its own, later tests may need here
 import pytest
 
 
