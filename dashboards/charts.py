@@ -156,7 +156,7 @@ def ranking(bars: Sequence[Bar], what: str, theme: Theme) -> alt.LayerChart:
         tooltip=[
             alt.Tooltip("label:N", title=what),
             alt.Tooltip("packets:Q", title="Denied packets", format=","),
-            alt.Tooltip("remark:N", title="Of them"),
+            alt.Tooltip("remark:N", title="When"),
         ],
     )
     marks = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.72}, cursor="pointer").add_params(pick)

@@ -46,8 +46,8 @@ _FIELDS = (
     Field("from-pod", "Source pod", "shop/web-*", "source pod"),
     Field("to-pod", "Destination pod", "shop/db-*", "destination pod"),
     Field("to-service", "Destination service", "shop/db", "destination service"),
-    Field("direction", "Direction", "", "direction", ("ingress", "egress", "host")),
-    Field("protocol", "Protocol", "", "protocol", ("tcp", "udp", "icmp", "icmpv6", "sctp")),
+    Field("direction", "Direction", "", "", ("ingress", "egress", "host")),
+    Field("protocol", "Protocol", "", "", ("tcp", "udp", "icmp", "icmpv6", "sctp")),
     Field("to-port", "Destination port", "443 or 8000-8999", "port"),
     Field("from-ip", "Source address", "10.0.0.7 or 10.1.0.0/16", "source"),
     Field("to-ip", "Destination address", "10.0.0.7 or 10.1.0.0/16", "destination"),
@@ -100,7 +100,7 @@ def _counts(field: Field, seen: Look) -> dict[str, int]:
     if not field.grouping:
         return {}
     found: dict[str, int] = {}
-    names = questions.RANKED[field.grouping][0]
+    names = questions.RANKED[field.grouping]
     for row in ranked_in(seen.shown(replace(seen.view, filters=())), field.grouping).dicts():
         value = _value(field, [row[name] for name in names])
         if value:

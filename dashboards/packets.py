@@ -30,7 +30,9 @@ _TITLES = {
     "node": "Node",
     "direction": "Direction",
     "source": "Source",
+    "source_holder": "From",
     "destination": "Destination",
+    "destination_holder": "To",
     "protocol": "Protocol",
     "what": "Detail",
     "policy": "Logged by",
@@ -86,7 +88,9 @@ def _brief_row(packet: dict[str, Any]) -> tuple[Any, ...]:
         packet["node"],
         packet["direction"],
         _end(packet, "source"),
+        _holder(packet, "source"),
         _end(packet, "destination"),
+        _holder(packet, "destination"),
         packet["protocol"],
         _detail(packet),
         packet["policy_name"] or packet["prefix"],
@@ -98,6 +102,12 @@ def _end(packet: dict[str, Any], side: str) -> str:
     if port is None:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _holder(packet: dict[str, Any], side: str) -> str:
+    """Who the address was: NAMESPACE/POD, else another name, else its class."""
+    names = (packet.get(f"{side}_namespace"), packet.get(f"{side}_pod") or packet.get(f"{side}_name"))
+    return "/".join(filter(None, names)) or packet.get(f"{side}_class") or ""
 
 
 def _detail(packet: dict[str, Any]) -> str:

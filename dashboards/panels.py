@@ -27,6 +27,7 @@ from dashboards.theme import Theme, named
 _SHOWN = 8
 # How many values a filter offers.
 HINTS = 40
+_LISTS = ("source", "destination", "port", "workload", "node")
 _SPLIT_NAMES = {"direction": "Direction", "protocol": "Protocol", "none": "Total"}
 # Each of these keeps its colour whatever else is there.
 _ORDER = {"direction": ("ingress", "egress", "host", "pod to pod"), "protocol": ("tcp", "udp", "icmp", "icmpv6")}
@@ -129,7 +130,7 @@ def ranking(look: Look, entry: Ranking) -> Download:
     """One list of what is denied most; a click filters by it."""
     heading(entry.title)
     found = _top(look, entry)
-    bars = [_bar(entry, row) for row in found.dicts() if row[entry.column] is not None]
+    bars = [_bar(look, entry, row) for row in found.dicts() if row[entry.column] is not None]
     if not bars:
         notice("None of these packets has one.", kind="empty")
     else:
@@ -144,15 +145,22 @@ def _top(look: Look, entry: Ranking) -> Rows:
 
 
 def ranked_in(look: Look, by: str) -> Rows:
-    """What is denied most; as many as filters offer, so that both are one question where nothing is filtered."""
-    return look.ask("ranked", lambda reader, where: questions.ranked(reader, where, by, HINTS), by)
+    """What is denied most, found for all lists of a page at once.
+
+    Filters offer what there is without them, so where nothing is filtered both are one question.
+    """
+    names = _LISTS if look.view.filters else tuple(questions.RANKED)
+    wanted = names if by in names else (by,)
+    return look.ask("ranked", lambda reader, where: questions.ranked(reader, where, wanted, HINTS), wanted)[by]
 
 
-def _bar(entry: Ranking, row: Mapping[str, Any]) -> Bar:
-    keys = [str(row[name]) for name in questions.RANKED[entry.grouping][0] if row[name] is not None]
-    label = ("/" if "workload" in entry.grouping else " ").join(keys)
-    counted = [many(row[name], name.rstrip("s")) for name in ("sources", "destinations", "ports") if name in row]
-    return Bar(str(row[entry.column]), label, row["packets"], ", ".join(counted))
+def _bar(look: Look, entry: Ranking, row: Mapping[str, Any]) -> Bar:
+    keys = [str(row[name]) for name in questions.RANKED[entry.grouping] if row[name] is not None]
+    label = ("/" if entry.grouping == "workload" else " ").join(keys)
+    times = (look.local(row[name]).strftime("%d %b %H:%M:%S") for name in ("first", "last") if row[name])
+    # Workloads of one name in two namespaces are two.
+    key = label if entry.grouping == "workload" else str(row[entry.column])
+    return Bar(key, label, row["packets"], " to ".join(times))
 
 
 PAIR_TITLES = {

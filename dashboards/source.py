@@ -91,7 +91,7 @@ def _choice(look: Look, address: str) -> None:
 
 
 def _candidate_rows(reader: Reader, where: Where) -> Rows:
-    return questions.ranked(reader, where, "source", _CANDIDATES)
+    return questions.ranked(reader, where, ("source",), _CANDIDATES)["source"]
 
 
 def _candidates(reader: Reader, where: Where) -> dict[str, int]:
@@ -109,9 +109,6 @@ def _most(look: Look) -> None:
     titles = {
         "source_ip": "Source",
         "packets": "Packets",
-        "destinations": "Destinations",
-        "ports": "Ports",
-        "nodes": "Nodes",
         "first": "First",
         "last": "Last",
     }

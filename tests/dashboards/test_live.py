@@ -100,9 +100,10 @@ def test_pause_keeps_the_page_as_it_is(net: Network, browser: Browser, address: 
     """Paused, the page shows nothing new; resumed, it does."""
     with visiting(browser, address) as visit:
         page = visit.open("/packets?refresh=live")
+        wait_until_shown(visit, 42_000, send(net, 42_000))
         page.get_by_role("button", name="Pause").click()
         page.wait_for_url("**/packets?*refresh=off*")
-        visit.settled()
+        page.get_by_role("button", name="Resume").wait_for()
         sent = send(net, 42_001)
         time.sleep(4)
         cells = page.locator("[role=gridcell]").all_text_contents()
