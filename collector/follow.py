@@ -26,7 +26,7 @@ from collector.kmsg import Kmsg
 from collector.memory import give_back_libraries
 from collector.path import Path
 from collector.rows import Piece
-from collector.settings import Beginning, CollectorError, Settings, Summary
+from collector.settings import LOCK_WAIT_S, Beginning, CollectorError, Settings, Summary
 from collector.wake import Wake
 from collector.watch import NOBODY, Watch
 
@@ -165,7 +165,7 @@ def follow(
     is set or with `once`, when it takes no rows.
     """
     began = time.monotonic()
-    with Writer(store) as writer, _beside(forwarding, writer, stop) as sink:
+    with Writer(store, wait_s=LOCK_WAIT_S) as writer, _beside(forwarding, writer, stop) as sink:
         positions = writer.positions()
         watch.opened(positions, time.monotonic() - began, writer.namespaces)
         job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)

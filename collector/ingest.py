@@ -21,7 +21,7 @@ from collector.book import Book
 from collector.committer import Committer, Sink
 from collector.identity import Mark
 from collector.rows import Piece
-from collector.settings import INGEST_CHUNK, CollectorError, Settings, Summary
+from collector.settings import INGEST_CHUNK, LOCK_WAIT_S, CollectorError, Settings, Summary
 from collector.tail import Rewritten, Tail
 from collector.texts import PlainText, StreamText, Text, open_text
 
@@ -50,7 +50,7 @@ def ingest(
     A file that cannot be read is in `failed` of the summary and does not keep the others from being read. Raises
     StoreError when the store cannot be opened or takes no rows.
     """
-    with Writer(store, bulk=True) as writer:
+    with Writer(store, wait_s=LOCK_WAIT_S, bulk=True) as writer:
         return read_files(files, Book(writer.positions()), writer, settings, stop or threading.Event(), progress)
 
 

@@ -19,6 +19,9 @@ INGEST_CHUNK = 32 * 1024 * 1024
 BATCH = 4 * 1024 * 1024
 """Bytes of log that one commit of the follower accounts for at most; more is waiting means more commits."""
 
+LOCK_WAIT_S = 3.0
+"""Seconds to wait for the store at the start: a deposit of an inventory holds it for less than one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
