@@ -50,6 +50,8 @@ class Limits:
 FOLLOW = Limits(memory_mb=64, threads=1, frugal=True)
 # An archive is read in by somebody who waits for it.
 BULK = Limits(memory_mb=1024, threads=1)
+# A reader that lives beside the follower: attributing a thousand packets of a store of 100 000 takes 70 MB.
+LIVE = Limits(memory_mb=128, threads=1, frugal=True)
 # Questions are asked on an analyst's machine, or beside the collector on the node: sorts spill to disk beyond this.
 READ = Limits(memory_mb=1024, threads=2)
 

@@ -63,7 +63,7 @@ class Reader:
         require(self.store)
         self._stack = ExitStack()
         try:
-            self._connection = self._open(files, engine.FOLLOW if frugal else engine.READ)
+            self._connection = self._open(files, engine.LIVE if frugal else engine.READ)
             self._holders = Holders(self._connection)
         except BaseException:
             self._stack.close()

@@ -7,6 +7,7 @@ that retention removed unsent show as the difference to what the reading positio
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from analytics import Reader
+from analytics import Reader, StoreError
 from analytics.attribution import mentioned
 from analytics.filters import Where
 from analytics.queries import Answer, Cursor, with_holders
 from analytics.schema import TABLE
 
+_LOG = logging.getLogger(__name__)
 # Commits that are looked up at once: enough for some hundred thousand packets, few enough to keep in memory.
 _COMMITS = 2000
 # Places that are looked up at once: sorting a large commit by three columns is cheap, but not for each page.
@@ -85,7 +87,7 @@ class Backlog:
         self._where = where
         self._commits: deque[tuple[datetime, int]] = deque()
         self._plan: deque[Cursor] = deque()
-        self._named = False
+        self._named = self._told = False
         self._table = "attributed" if mentioned(where.sql) else "packets"
         self._seen: tuple[tuple[int, int], ...] = ()
 
@@ -119,9 +121,19 @@ class Backlog:
             return None
         places = [self._plan.popleft() for _ in range(min(limit, len(self._plan)))]
         answer = Answer(self._reader.rows(*self._filled(_PAGE, {**_bounds(places), **_range(places)})), cut=False)
-        named = with_holders(self._reader, answer) if self._named else answer
+        named = self._with_names(answer) if self._named else answer
         records = tuple(_record(row) for row in named.rows.dicts())
         return self._moved(records, places[-1])
+
+    def _with_names(self, answer: Answer) -> Answer:
+        """The packets with pods and policies; without them where that takes more memory than a node can spare."""
+        try:
+            return with_holders(self._reader, answer)
+        except StoreError as error:
+            if not self._told:
+                _LOG.warning("%s; packets are forwarded without the names of pods and policies", error)
+            self._told = True
+            return answer
 
     def _make_plan(self) -> datetime | None:
         """Look up the next places, up to the end of a commit; that commit, None where no more are known."""
