@@ -47,7 +47,9 @@ GROUPINGS = {
     "node": Grouping(("node",), (_SOURCES, _DESTINATIONS, _PORTS)),
     # The prefix tells what there is to know of packets that nobody has attributed.
     "policy": Grouping(("denied_by", "decided_by", "prefix"), (_SOURCES, _DESTINATIONS, _PORTS)),
-    "denied-by": Grouping(("denied_by", "decided_by"), (_SOURCES, _DESTINATIONS, _PORTS)),
+    "log-policy": Grouping(
+        ("policy_tier", "policy_kind", "policy_namespace", "policy_name", "prefix"), (_SOURCES, _DESTINATIONS, _PORTS)
+    ),
     "namespace": Grouping(("namespace",), (_SOURCES, _DESTINATIONS, _PORTS)),
     "pod": Grouping(("namespace", "pod"), (_SOURCES, _DESTINATIONS, _PORTS)),
     "workload": Grouping(("namespace", "workload"), (_SOURCES, _DESTINATIONS, _PORTS)),

@@ -232,7 +232,7 @@ def test_who_denied_it(filled: Fill) -> None:
         (None, None, None),
     ]
     with Reader(store) as reader:
-        assert top(reader, "denied-by", where({"policy": "shop/deny"}, now=DAY, zone=UTC), 5).rows.rows[0][2] == 1
+        assert top(reader, "policy", where({"policy": "shop/deny"}, now=DAY, zone=UTC), 5).rows.rows[0][3] == 1
 
 
 @pytest.fixture

@@ -18,17 +18,28 @@ from analytics.geo import Geo, Place
 DENYLOG = str(Path(sys.executable).parent / "denylog")
 
 
-def encoded(value: Any) -> bytes:
-    """A value of the data section: a control byte with type and size, then the payload."""
+# Type and bytes of numbers: build_epoch is 64 bits wide, node_count 32, all else 16.
+NUMBERS = {"build_epoch": (9, 8), "node_count": (6, 4)}
+
+
+def control(kind: int, size: int) -> bytes:
+    """The bytes that say type and size; types beyond 7 stand in a byte of their own, and so do sizes from 29 on."""
+    first = (kind << 5 if kind <= 7 else 0) | min(size, 29)
+    return bytes([first, *([kind - 7] if kind > 7 else []), *([size - 29] if size >= 29 else [])])
+
+
+def encoded(value: Any, name: str = "") -> bytes:
+    """A value of the data section: type and size, then the payload."""
     match value:
         case dict():
-            return bytes([7 << 5 | len(value)]) + b"".join(encoded(key) + encoded(each) for key, each in value.items())
+            return control(7, len(value)) + b"".join(encoded(key) + encoded(each, key) for key, each in value.items())
         case str():
-            return bytes([2 << 5 | len(value.encode())]) + value.encode()
+            return control(2, len(value.encode())) + value.encode()
         case int():
-            return bytes([6 << 5 | 4]) + value.to_bytes(4, "big")
+            kind, width = NUMBERS.get(name, (5, 2))
+            return control(kind, width) + value.to_bytes(width, "big")
         case list():
-            return bytes([len(value), 11 - 7]) + b"".join(map(encoded, value))
+            return control(11, len(value)) + b"".join(map(encoded, value))
     raise TypeError(value)
 
 
