@@ -174,7 +174,9 @@ def check_store(facts: Facts) -> Iterator[Finding]:
     """Can a collector write?"""
     store = facts.store
     stop = f"kill {store.holder_pid}" if store.holder_pid else f"fuser -v {shlex.quote(store.address + '/writer.lock')}"
-    if store.error:
+    if store.free_bytes < ROOM_FAIL or (store.free_inodes is not None and store.free_inodes < 100):
+        yield Finding("store", "fail", f"{store.address}: {_room(store)} free", "free some, or keep less: --keep 7d")
+    elif store.error:
         yield Finding(
             "store",
             "fail",
@@ -185,8 +187,6 @@ def check_store(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "store", "fail", f"{store.address} is locked by {store.holder}", f"{stop}, or name another --store"
         )
-    elif store.free_bytes < ROOM_FAIL or (store.free_inodes is not None and store.free_inodes < 100):
-        yield Finding("store", "fail", f"{store.address}: {_room(store)} free", "free some, or keep less: --keep 7d")
     elif store.free_bytes < ROOM_WARN:
         yield Finding("store", "warn", f"{store.address}: {_room(store)} free", "keep less: denylog collect --keep 7d")
     else:
