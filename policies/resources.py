@@ -6,6 +6,7 @@ Rule: nothing is asked for that is not in these tables, so that the rights of a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Resource:
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """The path of one object, or of all in the cluster."""
-        within = f"/namespaces/{namespace}" if namespace else ""
-        return f"{self.base}{within}/{self.plural}" + (f"/{name}" if name else "")
+        within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        return f"{self.base}{within}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
