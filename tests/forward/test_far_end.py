@@ -15,7 +15,7 @@ import pytest
 from analytics.inbox import deposit
 from analytics.inventory import observe
 from tests.forward.receivers import ROOT, Certificates, missing_rsyslog, rsyslog
-from tests.system.kernel import CLIENT4, POD4, missing, network
+from tests.system.kernel import CLIENT4, LOG_ALL, POD4, missing, network
 
 pytestmark = [
     pytest.mark.system,
@@ -63,6 +63,7 @@ def test_from_the_kernel_to_the_far_end(tmp_path: Path, certificates: Certificat
             net.send(packet(40_001))
             assert server.wait_for(1, 30), "nothing arrives at all"
             before = server.count()
+            LOG_ALL.write_text("1")  # one switch for the whole machine: another test may have turned it off meanwhile
             began = time.monotonic()
             net.send(packet(40_002))
             while server.count() == before and time.monotonic() - began < 2 * WITHIN_S:
