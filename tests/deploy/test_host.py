@@ -94,3 +94,26 @@ def test_rsyslog_example() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "error" not in done.stderr.lower()
+
+
+@pytest.mark.system
+def test_logrotate_example(tmp_path: Path) -> None:
+    """logrotate takes the example as it is, and rotates by renaming the file that rsyslog's example writes."""
+    needs("logrotate")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    log = tmp_path / "denied.log"
+    text = (DEPLOY / "logrotate" / "denylog").read_text()
+    path = "/var/log/denylog/denied.log"
+    assert f'file="{path}"' in (DEPLOY / "rsyslog" / "30-denylog.conf").read_text()
+    configuration = tmp_path / "denylog"
+    configuration.write_text(text.replace(path, str(log)).replace("/usr/lib/rsyslog/rsyslog-rotate", "/bin/true"))
+    configuration.chmod(0o644)
+    log.write_text("a line\n")
+    inode = log.stat().st_ino
+    tmp_path.chmod(0o755)
+    command = ["logrotate", "--force", "--state", str(tmp_path / "state"), str(configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "denied.log.1").stat().st_ino == inode
+    assert (log.stat().st_size, log.stat().st_mode & 0o777) == (0, 0o640)
