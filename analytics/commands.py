@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from analytics.reader import Reader, Rows
 
 GROUPINGS = (
-    "source", "destination", "port", "pair", "interface", "node", "policy", "log-policy", "namespace", "pod", "workload",
+    "source", "destination", "port", "pair", "interface", "node", "policy", "log-policy", "namespace", "pod",
+    "workload",
     "source-namespace", "source-pod", "source-workload", "source-service", "source-class", "source-node",
     "destination-namespace", "destination-pod", "destination-workload", "destination-service", "destination-class",
     "destination-node", "workload-pair",

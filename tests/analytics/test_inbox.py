@@ -107,13 +107,14 @@ def test_kills(folder: str, ask: Ask) -> None:
         start = [sys.executable, "-c"]
         holder = subprocess.Popen([*start, HOLDER, folder], cwd=ROOT)
         giver = subprocess.Popen([*start, DEPOSITOR, folder, str(number)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        time.sleep(dice.uniform(3.0, 5.0))
+        assert giver.stdout is not None
+        begun = [giver.stdout.readline().strip() for _ in range(dice.randrange(2, 6))]
+        time.sleep(dice.uniform(0, 0.3))
         for process in dice.sample([holder, giver], 2):
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             time.sleep(dice.uniform(0, 0.2))
-        assert giver.stdout is not None
-        begun = giver.stdout.read().split()
+        begun += giver.stdout.read().split()
         giver.stdout.close()
         returned |= {f"{number}-{each}" for each in begun[:-1]}
     with Writer(folder, wait_s=10) as writer:
