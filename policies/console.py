@@ -131,6 +131,13 @@ def opened(
     return opener(store, chosen)
 
 
+def unfiltered(chosen: Mapping[str, Any]) -> None:
+    """A usage error where filters of stored packets are given beside flows that are named otherwise."""
+    if any(chosen.values()):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name, value in chosen.items() if value)
+        raise click.UsageError(f"{flags}: filters choose stored packets; leave them out, or the flows given otherwise")
+
+
 def finish(run: Callable[[], Result]) -> NoReturn:
     """Run, print and exit; input that cannot be used is one sentence a problem on standard error and exit code 2."""
     from policies.actions import Exit

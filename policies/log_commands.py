@@ -22,6 +22,7 @@ from policies.console import (
     opened,
     output,
     sources,
+    unfiltered,
 )
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def explain(
     from policies.stored import explain_packet
 
     if source is not None and target is not None and packet is None:
+        unfiltered(chosen)
         if not sources:
             raise click.UsageError(MISSING)
         finish(lambda: explain_sources(sources, source, target, output))
@@ -231,6 +233,8 @@ def what_if(
 
     files = [source for source in sources if isinstance(source, str)]
     live = [source for source in sources if not isinstance(source, str)]
+    if flows is not None:
+        unfiltered(chosen)
     archive = opened(store, chosen) if flows is None else None
     if not files or not (current or live or archive):
         raise click.UsageError("name the changed policies, and the present ones with --current FILE or --cluster")
@@ -279,7 +283,10 @@ def allow(
     if (source is None) != (target is None):
         raise click.UsageError("--from and --to go together")
     ends = (source, target) if source is not None and target is not None else None
-    archive = opened(store, chosen) if ends is None and flows is None else None
+    given = ends is not None or flows is not None
+    if given:
+        unfiltered(chosen)
+    archive = None if given else opened(store, chosen)
     if archive:
         with archive as held:
             finish(lambda: allow_stored(sources, held, calico=calico, output=output))

@@ -91,6 +91,21 @@ def test_explain_wants_either_a_flow_or_a_packet(world: Store) -> None:
         assert _policies(world, "explain", *words).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("explain", "-", "--from", "shop/db", "--to", "shop/web-1:80", "--since", "1h"),
+        ("allow", "-", "--flows", "flows.jsonl", "--to-port", "80"),
+        ("what-if", "-", "--current", "f.yaml", "--flows", "flows.jsonl", "--to-port", "80"),
+    ],
+)
+def test_filters_beside_given_flows_are_bad_usage(world: Store, words: tuple[str, ...]) -> None:
+    """They would choose nothing, and nobody would notice."""
+    result = _policies(world, *words, text="{}")
+    assert result.exit_code == 2
+    assert "filters choose stored packets" in result.stderr
+
+
 def test_what_if_tells_which_stored_flows_a_change_would_open(world: Store, tmp_path: Path) -> None:
     """Counted in packets, each flow once; what stays denied, by what; and what else would open."""
     changed = tmp_path / "open.yaml"
