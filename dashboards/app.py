@@ -100,7 +100,11 @@ def draw(page: Page) -> None:
     if page.filtered:
         controls.custom_times(view)
         controls.chips(view)
-    st.fragment(partial(body, page, view), run_every=every)()
+    if every:
+        st.fragment(partial(body, page, view), run_every=every)()
+    else:
+        # Not even as a fragment without an interval: the browser goes on asking for one that had an interval before.
+        body(page, view)
 
 
 def looked(view: View) -> tuple[Look | None, Exception | None]:

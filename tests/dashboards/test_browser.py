@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboards.conftest import Visit, serving, visiting
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=45_000)
 PAGES = {
     "overview": "Denied packets over time",
     "sources": "choose one to see what it tried",
