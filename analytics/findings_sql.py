@@ -207,12 +207,20 @@ GROUP BY source_ip, destination_ip, service, flow, number""",
     "pauses": """
 SELECT *, (epoch_us(call) - epoch_us(lag(call) OVER one)) / 1e6 AS pause
 FROM calls WINDOW one AS (PARTITION BY source_ip, destination_ip, service ORDER BY call)""",
+    "runs": """
+SELECT *, count(*) FILTER (pause > epoch_us($beaconing_cooldown::INTERVAL) / 1e6) OVER (
+    PARTITION BY source_ip, destination_ip, service ORDER BY call ROWS UNBOUNDED PRECEDING) AS run
+FROM pauses""",
     "beacons": """
-SELECT source_ip, destination_ip, service, median(pause) AS every FROM pauses
-WHERE pause >= epoch_us($beaconing_shortest::INTERVAL) / 1e6 GROUP BY source_ip, destination_ip, service
+SELECT source_ip, destination_ip, service, median(pause) AS every, min(call) AS began, max(call) AS ended FROM runs
+WHERE pause BETWEEN epoch_us($beaconing_shortest::INTERVAL) / 1e6 AND epoch_us($beaconing_cooldown::INTERVAL) / 1e6
+GROUP BY source_ip, destination_ip, service, run
 HAVING count(*) + 1 >= $beaconing_attempts AND sum(pause) >= epoch_us($beaconing_span::INTERVAL) / 1e6
     AND 1 - (quantile_cont(pause, 0.9) - quantile_cont(pause, 0.1)) / 2 / median(pause) >= $beaconing_regularity""",
-    "beacon_rows": "SELECT quiet.*, every FROM quiet JOIN beacons USING (source_ip, destination_ip, service)",
+    # The first call of a run has no pause before it.
+    "beacon_rows": """
+SELECT quiet.*, every FROM quiet JOIN beacons USING (source_ip, destination_ip, service)
+WHERE first <= ended AND last >= began - every * INTERVAL 2 seconds""",
     "beaconing_marks": _sessions(
         "SELECT id, source, destination_ip, service, first, last, every FROM beacon_rows",
         "source, destination_ip, service",

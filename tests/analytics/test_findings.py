@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from analytics.findings_store import compare, record
 from analytics.inbox import deposit
 from analytics.inventory import observe
 from samples.cluster import CLEAN_DAYS, DAY
+from tests.analytics.conftest import make_commit
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
@@ -52,6 +53,16 @@ def from_pod(second: float, **more: Any) -> Row:
 def retried(rows: Iterable[Row]) -> list[Row]:
     """The same with each SYN sent four times."""
     return [{**row, "time": row["time"] + timedelta(seconds=later)} for row in rows for later in (0, 1, 3, 7)]
+
+
+def shifted(rows: Iterable[Row], seconds: float) -> list[Row]:
+    """The same so many seconds later."""
+    return [{**row, "time": row["time"] + timedelta(seconds=seconds)} for row in rows]
+
+
+def inside(rows: Iterable[Row]) -> list[Row]:
+    """The same from a pod."""
+    return [{**row, "source_ip": "10.1.0.7", "in_interface": "cali7777777777a"} for row in rows]
 
 
 def find(store: str, chosen: Settings | None = None, **period: datetime) -> list[Finding]:
@@ -166,52 +177,149 @@ def test_address_reuse(day: str) -> None:
     assert batch.ports == (53,)
 
 
-# The edges of each rule.
+# The edges of each rule: all cases are in one store, each forty days after the one before.
 
 
-@pytest.mark.parametrize(("ports", "found"), [(14, []), (15, ["vertical_scan"])])
-def test_vertical_scan_edge(filled: Fill, ports: int, found: list[str]) -> None:
-    """Fifteen ports within five minutes are a scan; retries of a SYN count once."""
-    store = filled(
-        retried(attempt(number * 19, destination_port=port) for number, port in enumerate(range(1, ports + 1)))
-    )
-    assert rules(store) == found
+@dataclass(frozen=True)
+class Edge:
+    """Packets, the rules that have to find something in them (of `only`, or of all), and facts of the first finding."""
+
+    name: str
+    rows: list[Row]
+    rules: list[str]
+    only: tuple[str, ...] = tuple(RULE)
+    facts: Row = field(default_factory=dict)
+
+
+def ports(count: int, pause: float, make: Callable[..., Row] = attempt, **more: Any) -> list[Row]:
+    """So many ports of one host, one after the other."""
+    return [make(number * pause, destination_port=1 + number, **more) for number in range(count)]
+
+
+def hosts(count: int, pause: float, **more: Any) -> list[Row]:
+    """One port of so many hosts, one after the other."""
+    return [attempt(number * pause, destination_ip=f"10.1.0.{number + 1}", **more) for number in range(count)]
+
+
+def steady(count: int, pause: float, make: Callable[..., Row] = attempt, **more: Any) -> list[Row]:
+    """So many attempts at one port."""
+    return [make(number * pause, **more) for number in range(count)]
+
+
+def beats(count: int, jitter: float) -> list[Row]:
+    """Calls to a stranger every ten minutes, a share of it sooner or later."""
+    late = [600 * jitter * (-1) ** (number * number // 3) for number in range(count)]
+    return [from_pod(number * 600 + late[number], destination_ip="203.0.113.77") for number in range(count)]
+
+
+def replies(**more: Any) -> list[Row]:
+    """Two hundred packets to the ports that clients use."""
+    return [attempt(number * 0.1, destination_port=40_000 + number, **more) for number in range(200)]
+
+
+PING = {
+    "protocol": "icmp",
+    "tcp_flags": None,
+    "source_port": None,
+    "destination_port": None,
+    "icmp_id": 7,
+    "icmp_seq": 1,
+}
+SCAN, SWEEP, CLIENT, OFFENDER, BEACON = (
+    "vertical_scan", "horizontal_sweep", "misconfigured_client", "repeated_offender", "beaconing",
+)  # fmt: skip
+EDGES = (
+    Edge("14 ports, each SYN four times", retried(ports(14, 19)), []),
+    Edge("15 ports, each SYN four times", retried(ports(15, 19)), [SCAN], facts={"attempts": 15, "packets": 60}),
+    Edge("24 ports in a day", ports(24, 900), [], (SCAN,)),
+    Edge("25 ports in a day", ports(25, 900), [SCAN], (SCAN,)),
+    Edge("25 ports in more than a day", ports(25, 3700), [], (SCAN,)),
+    Edge("nmap -T2", ports(200, 0.4, source_port=54321), [SCAN], facts={"port_count": 200, "technique": "T1595.001"}),
+    Edge("a pod tries 9 ports in a day", ports(9, 600, from_pod), []),
+    Edge("a pod tries 10 ports in a day", ports(10, 600, from_pod), [SCAN], facts={"technique": "T1046"}),
+    Edge(
+        "a scanner looks who is there, then tries many ports of many hosts",
+        hosts(40, 0.1, destination_port=443)
+        + [row for port in range(1, 30) for row in hosts(40, 0.01 * port, destination_port=port)],
+        [SCAN],
+        facts={"target_count": 40},
+    ),
+    Edge("two runs within the cooldown", [*ports(20, 1), *shifted(ports(20, 1), 5400)], [SCAN], (SCAN,)),
+    Edge("two runs", [*ports(20, 1), *shifted(ports(20, 1), 10800)], [SCAN, SCAN], (SCAN,)),
+    Edge("many clients behind the address of a node", ports(99, 1, source_ip="192.0.2.11"), [SCAN]),
+    Edge("SYN with ACK", replies(tcp_flags=["ACK", "SYN"], source_port=443), []),
+    Edge("RST", replies(tcp_flags=["RST"], source_port=443), []),
+    Edge("ACK from a server", replies(tcp_flags=["ACK"], source_port=443), []),
+    Edge("late answers of a name server", replies(protocol="udp", tcp_flags=None, source_port=53), []),
+    Edge("one port of 24 hosts", retried(hosts(24, 1, destination_port=22)), [], (SWEEP,)),
+    Edge("one port of 25 hosts", retried(hosts(25, 1, destination_port=22)), [SWEEP], (SWEEP,)),
+    Edge("pings of 39 hosts", hosts(39, 0, icmp_type=8, **PING), [SWEEP], facts={"target_count": 39}),
+    Edge("answers to pings", hosts(39, 0, icmp_type=0, **PING), []),
+    Edge(
+        "a scraper tries the same thirty hosts again and again",
+        [row for at in range(0, 3600, 60) for row in shifted(inside(hosts(30, 1, destination_port=9100)), at)],
+        [CLIENT],
+        facts={"target_count": 30, "attempts": 1800},
+    ),
+    Edge("14 attempts of a client", retried(steady(14, 150, from_pod)), []),
+    Edge("15 attempts of a client", retried(steady(15, 150, from_pod)), [CLIENT], facts={"attempts": 15}),
+    Edge("15 attempts of a client within five slots", retried(steady(15, 80, from_pod)), []),
+    Edge("an hourly job", retried(steady(24, 3600, from_pod)), [CLIENT], facts={"attempts": 24}),
+    Edge(
+        "retries over the edge of a slot",
+        shifted(retried(steady(14, 300, from_pod)), 296),
+        [],
+    ),
+    Edge(
+        "a client that starts over and tries its three services",
+        [row for port in (5432, 6379, 9092) for row in steady(180, 40, from_pod, destination_port=port)],
+        [CLIENT] * 3,
+    ),
+    Edge(
+        "a pod that scans again and again",
+        [r for n in range(8) for r in shifted(ports(59, 1, from_pod), n * 300)],
+        [SCAN],
+    ),
+    Edge(
+        "what a scanner did wrong before and elsewhere",
+        steady(70, 100, from_pod, destination_ip="10.1.0.9", destination_port=5432)
+        + shifted(ports(59, 1, from_pod), 7200),
+        [CLIENT, SCAN],
+    ),
+    Edge("15 drops in 45 s", retried(steady(15, 3)), []),
+    Edge("16 drops in 45 s", retried(steady(16, 3)), [OFFENDER]),
+    Edge("15 visits", retried(steady(15, 300)), []),
+    Edge("16 visits", retried(steady(16, 300)), [OFFENDER]),
+    Edge("one slow visit", retried(steady(16, 15)), []),
+    Edge("11 calls", retried(beats(11, 0.01)), []),
+    Edge("12 calls", retried(beats(12, 0.01)), [BEACON], facts={"about": "203.0.113.77 tcp/443"}),
+    Edge("40 irregular calls", retried(beats(40, 0.3)), [CLIENT]),
+    Edge("a client that asks its database every minute", steady(120, 60, from_pod, destination_port=5432), [CLIENT]),
+    Edge("names", steady(120, 60, from_pod, destination_ip="203.0.113.53", destination_port=53), [CLIENT]),
+)
+APART = timedelta(days=40)
+
+
+@pytest.fixture(scope="module")
+def edges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
+    """The findings of each case."""
+    store = str(tmp_path_factory.mktemp("edges") / "store")
+    rows = [row for n, edge in enumerate(EDGES) for row in shifted(edge.rows, n * APART.total_seconds())]
+    with Writer(store, bulk=True) as writer:
+        writer.commit(make_commit(rows))
+    found: dict[str, list[Finding]] = {edge.name: [] for edge in EDGES}
     for finding in find(store):
-        assert (finding.port_count, finding.attempts, finding.packets) == (15, 15, 60)
+        found[EDGES[(finding.first - START + timedelta(days=1)) // APART].name].append(finding)
+    return found
 
 
-@pytest.mark.parametrize(("ports", "pause", "found"), [(24, 900, 0), (25, 900, 1), (25, 3700, 0), (200, 0.4, 1)])
-def test_slow_scan_edge(filled: Fill, ports: int, pause: float, found: int) -> None:
-    """A port every quarter of an hour is a scan from 25 on, if they fall into a day; nmap -T2 (0.4 s) is one anyway."""
-    store = filled(attempt(number * pause, destination_port=1 + number, source_port=54321) for number in range(ports))
-    assert rules(store).count("vertical_scan") == found
-
-
-@pytest.mark.parametrize(("ports", "found"), [(9, []), (10, ["vertical_scan"])])
-def test_scan_by_a_pod_edge(filled: Fill, ports: int, found: list[str]) -> None:
-    """A pod has few peers: ten ports of one host within a day are a scan."""
-    store = filled(from_pod(number * 600, destination_port=1 + number) for number in range(ports))
-    assert rules(store) == found
-
-
-def test_one_run_is_one_finding(filled: Fill) -> None:
-    """A scanner that looks who is there, then tries many ports of many hosts, is one finding."""
-    hosts = [f"10.1.0.{number}" for number in range(1, 41)]
-    sweep = [attempt(number * 0.1, destination_ip=host, destination_port=443) for number, host in enumerate(hosts)]
-    scan = [
-        attempt(2 + number * 0.01, destination_ip=host, destination_port=port)
-        for number, (host, port) in enumerate((host, port) for port in range(1, 30) for host in hosts)
-    ]
-    [finding] = find(filled(sweep + scan))
-    assert (finding.rule, finding.target_count, finding.technique) == ("vertical_scan", 40, "T1595.001")
-
-
-@pytest.mark.parametrize(("hours", "found"), [(1.5, 1), (3, 2)])
-def test_cooldown(filled: Fill, hours: float, found: int) -> None:
-    """A second run within the cooldown belongs to the first finding; a later one is another with another id."""
-    runs = [attempt(start + port, destination_port=port) for start in (0, hours * 3600) for port in range(1, 21)]
-    ids = {finding.id for finding in find(filled(runs))}
-    assert len(ids) == found
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.name)
+def test_edge(edges: dict[str, list[Finding]], edge: Edge) -> None:
+    """On either side of each threshold, and where two rules might both claim the same packets."""
+    found = [finding for finding in edges[edge.name] if finding.rule in edge.only]
+    assert sorted(finding.rule for finding in found) == sorted(edge.rules), [finding.title for finding in found]
+    assert {name: getattr(found[0], name) for name in edge.facts} == edge.facts
+    assert len({finding.id for finding in found}) == len(found)
 
 
 def test_spread_scan_is_one_workload(filled: Fill) -> None:
@@ -227,133 +335,6 @@ def test_spread_scan_is_one_workload(filled: Fill) -> None:
     [finding] = find(store)
     assert (finding.rule, finding.subject.kind, finding.subject.name) == ("vertical_scan", "workload", "shop/worker")
     assert (finding.port_count, len(finding.subject.addresses)) == (20, 10)
-
-
-def test_scan_from_behind_nat(filled: Fill) -> None:
-    """Many clients behind the address of a node, each with its own source ports, are one source."""
-    [finding] = find(filled(attempt(port, source_ip="192.0.2.11", destination_port=port) for port in range(1, 100)))
-    assert (finding.rule, finding.subject.name, finding.port_count) == ("vertical_scan", "192.0.2.11", 99)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        {"tcp_flags": ["ACK", "SYN"], "source_port": 443},
-        {"tcp_flags": ["RST"], "source_port": 443},
-        {"tcp_flags": ["ACK"], "source_port": 443},
-        {"protocol": "udp", "tcp_flags": None, "source_port": 53},
-    ],
-)
-def test_replies_are_no_scan(filled: Fill, reply: Row) -> None:
-    """Late answers to the ports that clients use are nobody's attempt."""
-    assert rules(filled(attempt(port * 0.1, destination_port=40_000 + port, **reply) for port in range(200))) == []
-
-
-@pytest.mark.parametrize(("hosts", "found"), [(24, []), (25, ["horizontal_sweep"])])
-def test_sweep_edge(filled: Fill, hosts: int, found: list[str]) -> None:
-    """One port of 25 hosts within five minutes is a sweep."""
-    rows = retried(
-        attempt(number, destination_ip=f"10.1.0.{number + 1}", destination_port=22) for number in range(hosts)
-    )
-    assert [rule for rule in rules(filled(rows)) if rule == "horizontal_sweep"] == found
-
-
-def test_ping_sweep(filled: Fill) -> None:
-    """Pings of many hosts are a sweep too; answers to them are not."""
-    ping = {"protocol": "icmp", "tcp_flags": None, "source_port": None, "destination_port": None, "icmp_id": 7}
-    hosts = [f"10.1.0.{number}" for number in range(1, 40)]
-    asked = [attempt(1, destination_ip=host, icmp_type=8, icmp_seq=1, **ping) for host in hosts]
-    answered = [
-        attempt(1, destination_ip=host, icmp_type=0, icmp_seq=1, **{**ping, "source_ip": "203.0.113.8"})
-        for host in hosts
-    ]
-    assert [(f.rule, f.subject.name, f.target_count) for f in find(filled(asked + answered))] == [
-        ("horizontal_sweep", STRANGER, 39)
-    ]
-
-
-def test_scraper_is_misconfigured_and_no_sweep(filled: Fill) -> None:
-    """A client that tries the same thirty hosts again and again is misconfigured: it has peers, it does not search."""
-    store = filled(
-        from_pod(second + number, destination_ip=f"10.1.1.{number + 1}", out_interface="eth0", destination_port=9100)
-        for second in range(0, 3600, 60)
-        for number in range(30)
-    )
-    [finding] = find(store)
-    assert (finding.rule, finding.target_count, finding.attempts) == ("misconfigured_client", 30, 1800)
-
-
-@pytest.mark.parametrize(("attempts", "pause", "found"), [(14, 150, 0), (15, 150, 1), (15, 80, 0), (24, 3600, 1)])
-def test_misconfigured_client_edge(filled: Fill, attempts: int, pause: int, found: int) -> None:
-    """Fifteen attempts over six stretches of five minutes within a day; retries count once, at the edge of one too."""
-    store = filled(retried(from_pod(number * pause + 296, destination_port=5432) for number in range(attempts)))
-    assert rules(store) == ["misconfigured_client"] * found
-    assert [finding.attempts for finding in find(store)] == [attempts] * found
-
-
-def test_crash_loop_is_no_scan(filled: Fill) -> None:
-    """A client that starts over and tries its three services each time is misconfigured, thrice, and no scanner."""
-    store = filled(
-        from_pod(second + number, destination_ip=f"10.1.1.{number}", destination_port=port)
-        for second in range(0, 7200, 40)
-        for number, port in enumerate((5432, 6379, 9092))
-    )
-    assert rules(store) == ["misconfigured_client"] * 3
-
-
-def test_scanner_is_not_misconfigured_too(filled: Fill) -> None:
-    """A pod that scans, with as many retries as it takes, is a scanner only; its old mistake stays a finding."""
-    scan = [from_pod(7200 + port + 300 * n, destination_port=port) for n in range(8) for port in range(1, 60)]
-    assert rules(filled(scan)) == ["vertical_scan"]
-
-
-def test_mistake_of_a_scanner_is_still_found(filled: Fill) -> None:
-    """What a scanner did wrong before and elsewhere is a finding of its own."""
-    scan = [from_pod(7200 + port, destination_port=port) for port in range(1, 60)]
-    old = [from_pod(second, destination_ip="10.1.0.9", destination_port=5432) for second in range(0, 7000, 100)]
-    assert rules(filled(scan + old)) == ["misconfigured_client", "vertical_scan"]
-
-
-@pytest.mark.parametrize(
-    ("times", "found"),
-    [
-        ([number * 3 for number in range(15)], 0),
-        ([number * 3 for number in range(16)], 1),
-        ([number * 300 for number in range(15)], 0),
-        ([number * 300 for number in range(16)], 1),
-        ([number * 15 for number in range(16)], 0),
-    ],
-    ids=["burst-1", "burst", "visits-1", "visits", "once and slow"],
-)
-def test_repeated_offender_edge(filled: Fill, times: list[float], found: int) -> None:
-    """Sixteen attempts within 45 s, or over six stretches of a day."""
-    store = filled(retried(attempt(second, destination_port=22) for second in times))
-    assert rules(store) == ["repeated_offender"] * found
-
-
-def beats(count: int, jitter: float) -> Iterator[Row]:
-    """Calls to a stranger every ten minutes, a share of it sooner or later."""
-    for number in range(count):
-        late = 600 * jitter * (-1) ** (number * number // 3)
-        yield from_pod(number * 600 + late, destination_ip="203.0.113.77")
-
-
-@pytest.mark.parametrize(
-    ("calls", "jitter", "found"), [(11, 0.01, None), (12, 0.01, "beaconing"), (40, 0.3, "misconfigured_client")]
-)
-def test_beaconing_edge(filled: Fill, calls: int, jitter: float, found: str | None) -> None:
-    """Twelve regular calls to one address outside are a beacon; irregular ones are a client that may not go there."""
-    store = filled(retried(beats(calls, jitter)))
-    assert rules(store) == ([found] if found else [])
-    for finding in find(store):
-        assert finding.measure is None or finding.measure == pytest.approx(600, abs=15)
-
-
-def test_regular_calls_inside_are_no_beacon(filled: Fill) -> None:
-    """A client that calls its database every minute has a wrong policy, and names are asked for regularly by design."""
-    inside = [from_pod(second, destination_port=5432) for second in range(0, 7200, 60)]
-    names = [from_pod(second, destination_ip="203.0.113.53", destination_port=53) for second in range(0, 7200, 60)]
-    assert rules(filled(inside + names)) == ["misconfigured_client"] * 2
 
 
 def crowd(day: int, count: int) -> Iterator[Row]:
