@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from analytics import Reader, StoreError, Writer, envelope, schema
+from analytics import Reader, StoreError, Writer, engine, envelope, schema
 from analytics.additions import Additions, FindingRow
 from analytics.export import export
 from analytics.inbox import deposit
 from analytics.inventory import observe
+from analytics.store import prepare, resolve
 from tests.analytics.cluster import at, listed, node, pod
 from tests.collector.live import collecting
 
@@ -200,16 +201,16 @@ def test_bad_objects_are_named(folder: str, ask: Ask) -> None:
     assert ask("SELECT name FROM objects ORDER BY name") == [("odd",), ("web-1",)]
 
 
-def test_version_1_store_is_migrated(folder: str, commit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_1_store_is_migrated(folder: str, frame: Callable[..., Any]) -> None:
     """A store of schema version 1 with packets gets the inventory and attributes the packets that it had."""
-    with monkeypatch.context() as old:
-        old.setattr(schema, "STEPS", schema.STEPS[:1])
-        old.setattr(schema.migrate, "__defaults__", (schema.STEPS,))
-        old.setattr(schema, "descriptions", lambda: iter(()))
-        with Writer(folder) as writer:
-            writer._live().execute("SELECT count(*) FROM meta")
-            packets = commit([{"source_ip": "10.0.0.1", "time": at(2)}])
-            writer._persist({"packets": packets.packets[0]}, at(3), lambda: False)
+    store = resolve(folder)
+    prepare(store)
+    connection = engine.open_writer(store, engine.FOLLOW)
+    for statement in (*schema.STEPS[0](), "INSERT INTO meta VALUES ('schema_version', '1')"):
+        connection.execute(statement)
+    connection.register("incoming", engine.ArrowStream(frame([{"source_ip": "10.0.0.1", "time": at(2)}])))
+    connection.execute("INSERT INTO packets BY NAME FROM incoming")
+    connection.close()
     with pytest.raises(StoreError, match="schema version 1, this denylog needs"):
         Reader(folder)
     deposit(folder, observe([pod("web-1", "10.0.0.1", 1)], at=at(3)))
