@@ -99,14 +99,13 @@ def streamlit_options(settings: Settings) -> dict[str, object]:
     }
 
 
-def _forget_users_streamlit() -> None:
+def _forget_users_streamlit(empty: str) -> None:
     """Keep Streamlit from options in the environment and in the user's files: it looks in the home and working folder.
 
-    The dashboard needs neither, and a private empty folder makes a missing HOME no problem.
+    The dashboard needs neither, and `empty`, a private empty folder, makes a missing HOME no problem.
     """
     for name in [name for name in os.environ if name.startswith("STREAMLIT_")]:
         del os.environ[name]
-    empty = tempfile.mkdtemp(prefix="denylog-home-")
     os.environ["HOME"] = empty
     os.chdir(empty)
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
@@ -115,7 +114,15 @@ def _forget_users_streamlit() -> None:
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it; raises DashboardError where it cannot start."""
     use(settings)
-    _forget_users_streamlit()
+    with tempfile.TemporaryDirectory(prefix="denylog-home-") as empty:
+        _forget_users_streamlit(empty)
+        try:
+            _run(settings)
+        finally:
+            desk_of(settings.store).close()
+
+
+def _run(settings: Settings) -> None:
     import streamlit as st  # noqa: PLC0415 - reads the environment when it is imported
     from starlette.middleware import Middleware  # noqa: PLC0415
 
@@ -123,11 +130,8 @@ def serve(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     app = st.App(APP, routes=front_page(), middleware=[Middleware(Gate, door=Door(settings))])
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with suppress(KeyboardInterrupt):
-            app.run(config=streamlit_options(settings))
-    finally:
-        desk_of(settings.store).close()
+    with suppress(KeyboardInterrupt):
+        app.run(config=streamlit_options(settings))
 
 
 # Without it Streamlit's page looks for its server below its own path first, which the browser reports as errors.
