@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from analytics.filters import duration
+from analytics.filters import FILTERS, Context, duration
 
 SEVERITIES = ("low", "medium", "high", "critical")
 Value = int | float | timedelta | str | tuple[int, ...]
@@ -297,6 +297,22 @@ _READERS: Sequence[tuple[type, Any, str]] = (
     (timedelta, _length, "a length of time (45s, 5m, 24h), at most a year"),
     (tuple, _ports, "ports with commas between them"),
 )
+
+
+def muted(settings: Settings, rule: str | None, context: Context) -> str:
+    """The condition under which a source is muted for `rule` (None: for every rule)."""
+    return " OR ".join(_silenced(mute, context) for mute in settings.mutes if mute.rule == rule) or "false"
+
+
+_FROM_IP = next(entry.condition for entry in FILTERS if entry.flag == "from-ip")
+
+
+def _silenced(mute: Mute, context: Context) -> str:
+    if mute.kind == "network":
+        return f"({_FROM_IP(mute.value, context)})"
+    if mute.kind == "namespace":
+        return f"source_namespace = {context.bind(mute.value)}"
+    return f"source = {context.bind(mute.value)}"
 
 
 def rules_markdown() -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from analytics.attribution import needs, select
-from analytics.filters import FILTERS, Context, Where
-from analytics.findings_rules import LOOKBACK, Mute, Settings
+from analytics.filters import Context, Where
+from analytics.findings_rules import LOOKBACK, Settings, muted
 from analytics.intervals import RELATIONS, closure, packet_addresses
 
 # Classes of addresses that are a cluster's, or its owner's.
@@ -356,10 +356,10 @@ def query(where: Where, settings: Settings, since: datetime | None, until: datet
         # Filters may ask for what only `denied` has; without any the packets are counted before they are attributed.
         "packets": "packets WHERE" if where.sql == "true" else f"denied WHERE ({where.sql}) AND",
         "time": " AND ".join(_times(since, until, context)) or "true",
-        "muted": _muted(settings, None, context),
+        "muted": muted(settings, None, context),
     }
     sources = {
-        name: _unmuted(table, _muted(settings, rule, context))
+        name: _unmuted(table, muted(settings, rule, context))
         for rule in settings.values
         for name, table in ((rule, "hits"), (f"quiet_{rule}", "quiet"))
     }
@@ -376,8 +376,8 @@ def _times(since: datetime | None, until: datetime | None, context: Context) -> 
     return conditions + ([f"time < {context.bind(until)}"] if until else [])
 
 
-def _unmuted(table: str, muted: str) -> str:
-    return table if muted == "false" else f"(SELECT * FROM {table} WHERE NOT coalesce({muted}, false))"
+def _unmuted(table: str, condition: str) -> str:
+    return table if condition == "false" else f"(SELECT * FROM {table} WHERE NOT coalesce({condition}, false))"
 
 
 def _flat(values: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
@@ -392,19 +392,3 @@ def _used(text: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """DuckDB refuses values that the statement does not name."""
     named = set(re.findall(r"\$(\w+)", text))
     return {name: value for name, value in parameters.items() if name in named}
-
-
-def _muted(settings: Settings, rule: str | None, context: Context) -> str:
-    """The condition under which a source is muted for `rule` (None: for every rule)."""
-    return " OR ".join(_silenced(mute, context) for mute in settings.mutes if mute.rule == rule) or "false"
-
-
-_FROM_IP = next(entry.condition for entry in FILTERS if entry.flag == "from-ip")
-
-
-def _silenced(mute: Mute, context: Context) -> str:
-    if mute.kind == "network":
-        return f"({_FROM_IP(mute.value, context)})"
-    if mute.kind == "namespace":
-        return f"source_namespace = {context.bind(mute.value)}"
-    return f"source = {context.bind(mute.value)}"
