@@ -115,11 +115,11 @@ _QUARTER_US = 900_000_000
 
 # Times are counted in small stretches first, which is a division, and only these are put into buckets of the zone.
 _TIMELINE = """
-WITH stretches AS (
-    SELECT epoch_us(time) // $stretch AS stretch, {by} AS series, sum(packet_count)::BIGINT AS packets
+WITH stretches AS MATERIALIZED (
+    SELECT epoch_us(time) // {stretch} AS stretch, {by} AS series, sum(packet_count)::BIGINT AS packets
     FROM denied WHERE {where} AND time IS NOT NULL GROUP BY ALL
-), buckets AS (
-    SELECT time_bucket($width::INTERVAL, make_timestamptz(stretch * $stretch), $zone) AS start, series,
+), buckets AS MATERIALIZED (
+    SELECT time_bucket($width::INTERVAL, make_timestamptz(stretch * {stretch}), $zone) AS start, series,
         sum(packets)::BIGINT AS packets
     FROM stretches GROUP BY ALL
 ), every AS (
@@ -143,8 +143,8 @@ def timeline(reader: Reader, bucket: str, where: Where, by: str = "") -> Answer:
     days, rest = divmod(seconds, 86400)
     width = f"{int(days)} days" if not rest else f"{seconds} seconds"
     stretch = gcd(round(seconds * 1_000_000), _QUARTER_US)
-    parameters = {**where.parameters, "width": width, "zone": reader.zone, "stretch": stretch}
-    sql = _TIMELINE.format(where=where.sql, by=by or "NULL", series="series, " if by else "")
+    parameters = {**where.parameters, "width": width, "zone": reader.zone}
+    sql = _TIMELINE.format(where=where.sql, by=by or "NULL", stretch=stretch, series="series, " if by else "")
     return _limited(reader, sql, parameters, _MOST_BUCKETS)
 
 
