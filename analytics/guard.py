@@ -27,6 +27,8 @@ ducklake_snapshots ducklake_table_changes ducklake_table_deletions ducklake_tabl
 ducklake_table_insertions
 """
 TABLE_FUNCTIONS = frozenset(_READING.split())
+# The views of which the reader makes only the columns that a question names.
+ATTRIBUTED = frozenset(("denied", "attributed"))
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?!analyze\b)", re.IGNORECASE)
 _ONLY_SELECT = "only a single SELECT (or EXPLAIN SELECT, DESCRIBE, SHOW TABLES, SUMMARIZE) is run here"
 
@@ -46,7 +48,7 @@ class QueryError(Exception):
 @dataclass(frozen=True, slots=True)
 class Question:
     """A statement that only reads: its `text`, the `tables` and `columns` that it names, and whether it asks for `all`
-    columns of some table."""
+    columns of an attributed view."""
 
     text: str
     tables: frozenset[str]
@@ -78,8 +80,24 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Question:
     aliases = {str(node.get("alias", "")).lower() for node in _nodes(tree, "BASE_TABLE")} | tables
     last = {str(node["column_names"][-1]).lower() for node in _nodes(tree, "COLUMN_REF")}
     # A bare name of a table stands for all its columns, and so does what is no plain SELECT (DESCRIBE, SUMMARIZE).
-    everything = any(_nodes(tree, "STAR")) or bool(last & aliases) or not any(_nodes(tree, "SELECT_NODE"))
+    selects = list(_nodes(tree, "SELECT_NODE"))
+    everything = any(map(_takes_all, selects)) or bool(last & aliases) or not selects
     return Question(text, tables, frozenset(named), everything or any(_nodes(tree, "SHOW_REF")))
+
+
+def _takes_all(select: dict[str, Any]) -> bool:
+    """Whether a SELECT has a star over one of ATTRIBUTED itself. One over a subquery stands for what that one names, and
+    ORDER BY ALL, which DuckDB writes as a star too, for what is selected anyway."""
+    own = {name: _own(part) for name, part in select.items() if name not in ("modifiers", "cte_map")}
+    tables = {str(node.get("table_name", "")).lower() for node in _nodes(own, "BASE_TABLE")}
+    return any(_nodes(own, "STAR")) and bool(tables & ATTRIBUTED)
+
+
+def _own(node: object) -> object:
+    """The tree without the SELECTs within it."""
+    if isinstance(node, dict):
+        return {name: _own(child) for name, child in node.items() if node.get("type") != "SELECT_NODE"}
+    return [_own(child) for child in node] if isinstance(node, list) else node
 
 
 def _nodes(node: object, kind: str) -> Iterator[dict[str, Any]]:

@@ -126,7 +126,7 @@ class Reader:
     def _checked(self, sql: str) -> str:
         """The statement to run; `denied` is made ready for the columns that it names."""
         question = guard.check(self._connection, sql)
-        if question.tables & {"denied", "attributed"}:
+        if question.tables & guard.ATTRIBUTED:
             columns = None if question.all else question.columns
             self._translate(sql, lambda: self._holders.prepare(columns))
         return question.text
