@@ -86,7 +86,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Question:
 
 
 def _takes_all(select: dict[str, Any]) -> bool:
-    """Whether a SELECT has a star over one of ATTRIBUTED itself. One over a subquery stands for what that one names, and
+    """Whether a SELECT has a star over one of ATTRIBUTED itself. One over a subquery stands for what that names, and
     ORDER BY ALL, which DuckDB writes as a star too, for what is selected anyway."""
     own = {name: _own(part) for name, part in select.items() if name not in ("modifiers", "cte_map")}
     tables = {str(node.get("table_name", "")).lower() for node in _nodes(own, "BASE_TABLE")}
