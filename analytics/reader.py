@@ -125,7 +125,10 @@ class Reader:
 
     def _checked(self, sql: str) -> str:
         """The statement to run; `denied` is made ready for the columns that it names."""
-        question = guard.check(self._connection, sql)
+        try:
+            question = guard.check(self._connection, sql)
+        except duckdb.Error as error:  # to serialise a statement, DuckDB looks for the catalog as well
+            raise self._wrapped(sql, error) from error
         if question.tables & guard.ATTRIBUTED:
             columns = None if question.all else question.columns
             self._translate(sql, lambda: self._holders.prepare(columns))
@@ -158,6 +161,8 @@ class Reader:
                 raise
 
     def _wrapped(self, sql: str, error: duckdb.Error) -> QueryError | StoreError:
+        if not self.store.catalog.exists():
+            return StoreError(self.store.folder, "is gone", "was it moved or deleted?", retryable=True)
         if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException) or engine.transient(error):
             return engine.as_store_error(self.store, error)
         return QueryError(sql, engine.first_line(error))

@@ -18,6 +18,7 @@ import click
 from analytics.options import Command, Exit, Length, Zone, store_option
 from collector import descriptors, logs
 from collector.address import Address, address
+from collector.config import Listed
 from collector.memory import prepare
 from parser.options import DEFAULT_PREFIXES, Options
 
@@ -40,6 +41,23 @@ class Listen(click.ParamType[Address]):
             return value if isinstance(value, Address) else address(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Url(Listed):
+    """The URL of a syslog server, checked where it is given."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The URL as it is; fails for what is no target."""
+        from collector.forward import parse_target
+        from collector.settings import CollectorError
+
+        try:
+            parse_target(str(value))
+        except CollectorError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class Recallable(click.Command):
@@ -101,7 +119,7 @@ def options_of(given: dict[str, Any]) -> Options:
               help="Where to start in a file that was never seen before.")  # fmt: skip
 @click.option("--node", envvar="NODE_NAME", show_envvar=True, metavar="NAME", help="Node of lines that name none.")
 @click.option("--keep", type=Length(), metavar="DURATION", help="Drop packets older than this: 30d.")
-@click.option("--forward", metavar="URL", multiple=True,
+@click.option("--forward", type=Url(), metavar="URL", multiple=True,
               help="Also send packets to this syslog server (see denylog forward); may be given again.")  # fmt: skip
 @click.option("--metrics", type=Listen(), metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz there.")
 @click.option("--rule-counters", is_flag=True, help="Also tell how often the kernel's LOG rules matched; needs root.")

@@ -21,6 +21,8 @@ DEFAULT_FILE = "/etc/denylog/denylog.toml"
 VARIABLE = "DENYLOG_CONFIG"
 GLOBAL = ("store", "log-format", "log-level")
 """Keys that stand at the top of the file, for every command that has such a flag."""
+LARGEST = 1_000_000
+"""Bytes: what is longer is no file of settings, and /dev/zero has no end."""
 Table = tuple[str, ...]
 BORROWS: dict[Table, Table] = {("doctor",): ("collect",)}
 """Who takes from another's table what its own does not say: the doctor looks at what the collector is to do."""
@@ -146,7 +148,10 @@ def examine(path: str, known: Known) -> tuple[Config, list[ConfigError]]:
     """
     try:
         with open(path, "rb") as file:
-            text = file.read().decode()
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ConfigError(path, "is larger than 1 MB", "name a file of settings")
+        text = data.decode("utf-8-sig")  # editors of Windows begin a file with a byte order mark
         tree = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(path, error.strerror or str(error), "name another file with --config") from error
@@ -154,6 +159,8 @@ def examine(path: str, known: Known) -> tuple[Config, list[ConfigError]]:
         raise ConfigError(path, f"is not in UTF-8 (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, f"is no TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(path, "is no TOML: lists within lists without end") from error
     return _Examiner(path, text, known).examine(tree)
 
 
@@ -312,6 +319,20 @@ def strange_variables(known: Known, environment: Mapping[str, str] = os.environ)
         if name.startswith("DENYLOG_") and name not in ours and not _SERVICE.search(name):
             nearest = difflib.get_close_matches(name, sorted(ours), n=1, cutoff=0.0)[0]
             yield f"{name}: nothing reads this variable; did you mean {nearest}?"
+
+
+def wrong_variables(known: Known, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """A sentence for each variable whose value will not do."""
+    read_by = {name: key.parameter for keys in known.tables.values() for key in keys.values() for name in key.variables}
+    for name, parameter in sorted(read_by.items()):
+        if not (text := environment.get(name)):
+            continue
+        several = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+        try:
+            for item in parameter.type.split_envvar_value(text) if several else [text]:
+                parameter.type.convert(item, parameter, None)
+        except click.BadParameter as error:
+            yield f"{name}: {error.message}"
 
 
 _SERVICE = re.compile(r"_SERVICE_(?:HOST|PORT)(?:_|$)|_PORT(?:$|_\d+_(?:TCP|UDP|SCTP))")

@@ -47,7 +47,7 @@ def _name_variable(parameter: click.Parameter, name: str) -> None:
     others = [before] if isinstance(before, str) else list(before or ())
     parameter.envvar = list(dict.fromkeys((name, *others)))
     several = parameter.nargs == -1 or getattr(parameter, "multiple", False)
-    if several and isinstance(parameter.type, click.types.StringParamType):
+    if several and isinstance(parameter.type, click.types.StringParamType) and not isinstance(parameter.type, Listed):
         parameter.type = Listed()
 
 
@@ -117,7 +117,7 @@ def check(ctx: click.Context, /) -> None:
         found, errors = config.examine(path, known)
         problems += [error.format_message() for error in errors]
         click.echo(f"{path}: {sum(map(len, found.values.values()))} keys, {len(errors)} wrong", err=True)
-    problems += config.strange_variables(known)
+    problems += [*config.strange_variables(known), *config.wrong_variables(known)]
     for problem in problems:
         click.echo(problem)
     if problems:

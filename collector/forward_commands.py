@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analytics.filters import where
+from analytics.filters import moment, where
 from analytics.options import Exit, Zone, filter_options, local_zone, store_option
 from collector import logs
 from collector.commands import stopping
@@ -69,14 +69,30 @@ def forward(url: str, store: str, state: Path | None, rsyslog_config: bool, **gi
     from collector.forward.runner import Forwarder, Order
 
     once, rate, zone = (given.pop(name) for name in ("once", "rate", "zone"))
+    since = beginning(given.pop("since"))
     condition = where(given, now=datetime.now(UTC), zone=local_zone())
-    order = Order(target=target, where=condition, zone=zone, rate=rate, replay=bool(given["since"]), once=once)
+    order = Order(target=target, where=condition, zone=zone, rate=rate, since=since, once=once)
     with StateFile(state or default_state(store, target.name), store, target.name) as marks:
         forwarder = Forwarder(store, order, marks)
         run(forwarder)
     if verbose:
         counters = forwarder.counters
         logs.tell(f"{counters.sent:,} messages sent to {target.name}, {counters.cut:,} of them shortened")
+
+
+def beginning(since: str | None) -> datetime | None:
+    """The time that --since names; raises UsageError for none, and for one to come: the packets until then would be
+    passed over."""
+    if not since:
+        return None
+    now = datetime.now(UTC)
+    try:
+        found = moment(since, now, local_zone())
+    except ValueError:
+        raise click.UsageError(f"--since {since!r}: expected 5m, 1h30m or 7d ago, or ISO 8601") from None
+    if found > now:
+        raise click.UsageError(f"--since {since!r} is in the future; give a time in the past, for example 2h")
+    return found
 
 
 def words(prefixes: Sequence[str]) -> Sequence[str]:

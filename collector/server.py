@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
@@ -24,6 +25,8 @@ from collector.settings import CollectorError
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
 _CONNECTIONS = 16
+_ALTOGETHER_S = 10.0
+"""A connection is closed after so long, also where its request trickles in byte by byte."""
 _TEXT = "text/plain; charset=utf-8"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,6 +43,7 @@ class Server(ThreadingMixIn, HTTPServer):
     def __init__(self, where: Address, metrics: Metrics, health: Health) -> None:
         """Raises CollectorError where nobody can listen there."""
         self.metrics, self.health = metrics, health
+        self._begun: dict[Any, float] = {}
         self._room = threading.BoundedSemaphore(_CONNECTIONS)
         try:
             found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -60,6 +64,7 @@ class Server(ThreadingMixIn, HTTPServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        self._begun[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -67,7 +72,16 @@ class Server(ThreadingMixIn, HTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._begun.pop(request, None)
             self._room.release()
+
+    def service_actions(self) -> None:
+        """Between connections: end those that have lasted too long."""
+        late = time.monotonic() - _ALTOGETHER_S
+        for request, begun in list(self._begun.items()):
+            if begun < late:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no business of ours."""

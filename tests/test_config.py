@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 import cli
 from collector import config
 from collector.config import ConfigError, examine, keys_of, line_of, variable_of
+from collector.forward import PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 KNOWN = keys_of(cli.cli)
@@ -119,7 +120,7 @@ def test_what_show_prints_is_a_configuration(file: Path, tmp_path: Path) -> None
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     """A password in an address is replaced."""
     path = tmp_path / "denylog.toml"
-    path.write_text('[collect]\nfiles = ["x"]\nforward = ["tls://me:hunter2@siem:6514"]\n')
+    path.write_text('[collect]\nfiles = ["ftp://me:hunter2@siem/x"]\n')
     found = run("config", "show", "--config", str(path))
     assert "hunter2" not in found.output
     assert "***" in found.output
@@ -136,6 +137,9 @@ WRONG = {
     '[collect]\nfiles = "/x"': "2: 'files' in [collect]: expected a list, for example [\"/x\"]",
     "[collect]\nfiles = [1]": "2: 'files' in [collect]: expected a text in quotes, not 1",
     '[collect]\nnode = ["a"]': "2: 'node' in [collect]: expected a text in quotes, not a list",
+    '[collect]\nforward = ["relp://h", "tcp://h?x=1"]': "2: 'forward' in [collect]: 'tcp://h': unknown "
+    + "setting 'x'; the settings are "
+    + ", ".join(PARAMETERS),
     '[top]\nlimit = "5"': "2: 'limit' in [top]: expected a whole number, not '5'",
     "[top]\nlimit = true": "2: 'limit' in [top]: expected a whole number, not True",
     'collect.keeep = "3d"': "1: 'keeep' in [collect] is no key; did you mean 'keep'?",
@@ -169,16 +173,41 @@ def test_check_names_everything_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"a = [", "is no TOML"), (b"\xff", "is not in UTF-8"), (None, "No such")]
+    ("content", "says"),
+    [
+        (b"a = [", "is no TOML"),
+        (b"\xff", "is not in UTF-8"),
+        (b"a = " + b"[" * 5000, "lists within lists"),
+        (b"#" * 1_000_001, "larger than 1 MB"),
+        (None, "No such"),
+    ],
 )
 def test_files_that_are_none(tmp_path: Path, content: bytes | None, says: str) -> None:
-    """A file that is missing or no TOML is one sentence with exit code 2."""
+    """A file that is missing, no TOML or far too large is one sentence with exit code 2."""
     path = tmp_path / "denylog.toml"
     if content is not None:
         path.write_bytes(content)
     found = run("top", "--config", str(path))
     assert found.exit_code == 2
     assert says in found.stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    """A file written by an editor of Windows is read like any other."""
+    path = tmp_path / "denylog.toml"
+    path.write_bytes(b'\xef\xbb\xbfstore = "/x"\r\n')
+    assert shown("--config", str(path))["store"][0] == "/x"
+
+
+def test_check_tries_what_variables_hold() -> None:
+    """A variable whose value the command would refuse is named; an empty one is none."""
+    found = run("config", "check", DENYLOG_FORWARD_RATE="fast", DENYLOG_COLLECT_FORWARD="relp://h,ftp://h",
+                DENYLOG_TOP_LIMIT="", DENYLOG_COLLECT_KEEP="30d")  # fmt: skip
+    assert found.exit_code == 1
+    assert [line.partition(":")[0] for line in found.stdout.splitlines()] == [
+        "DENYLOG_COLLECT_FORWARD", "DENYLOG_FORWARD_RATE",
+    ]  # fmt: skip
+    assert "'ftp://h': is no target" in found.stdout
 
 
 def test_every_key_is_a_flag_and_a_variable() -> None:

@@ -78,6 +78,17 @@ class Page:
         return Page(kept, _place(kept[-1]), count if self.passed == len(self.records) else None)
 
 
+def chosen(where: Where, since: datetime, mark: Cursor | None) -> Where:
+    """What a replay sends: what `where` holds for, from `since` on, and all of it that comes after the mark: an outage
+    longer than the replay must lose nothing."""
+    names: dict[str, object] = {"since": since}
+    unsent = "false"
+    if mark is not None:
+        names |= {"mark_at": mark.stored_at, "mark_file": mark.source_file, "mark_offset": mark.source_offset}
+        unsent = _AFTER.replace("$", "$mark_")
+    return Where(f"({where.sql}) AND (coalesce(time >= $since, false) OR ({unsent}))", {**where.parameters, **names})
+
+
 class Backlog:
     """The packets after a cursor, of those the ones that `where` holds for; raises StoreError and QueryError."""
 

@@ -150,7 +150,7 @@ class StateFile:
             found = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return Mark()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CollectorError(str(self.path), f"is no state file: {error}", "name another with --state") from error
         for key, ours in self._identity.items():
             theirs = found.get(key) if isinstance(found, dict) else None
@@ -190,11 +190,20 @@ def _restored(found: Mapping[str, Any], path: Path) -> Mark:
         cursor = None
         if found["stored_at"] is not None:
             moment = datetime.fromisoformat(found["stored_at"])
-            cursor = Cursor(moment, str(found["source_file"]), int(found["source_offset"]))
+            if moment.tzinfo is None:
+                raise ValueError("stored_at names no zone")
+            cursor = Cursor(moment, str(found["source_file"]), _count(found["source_offset"]))
         passed = found["passed"]
-        return Mark(cursor, int(found["messages"]), None if passed is None else int(passed), int(found["dropped"]))
+        return Mark(cursor, _count(found["messages"]), None if passed is None else _count(passed),
+                    _count(found["dropped"]))  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise CollectorError(str(path), f"is no state file: {error!r}", "name another with --state") from error
+
+
+def _count(value: Any) -> int:
+    if not 0 <= int(value) < 2**63:
+        raise ValueError(f"{value!r} is no count")
+    return int(value)
 
 
 def _locked(path: Path) -> int:

@@ -36,6 +36,15 @@ class Outage:
         self._patient = patient
         self._backoff = Backoff()
         self._since: float | None = None
+        self._heard: float | None = None
+
+    def attempt(self) -> None:
+        """A connection is about to be made; the patience of `once` begins with the first."""
+        self._heard = self._heard or time.monotonic()
+
+    def arrived(self) -> None:
+        """The server has taken something, if not all that it was sent."""
+        self._heard = time.monotonic()
 
     def connected(self) -> None:
         """A connection was made; whether it is of use shows when something arrives."""
@@ -44,7 +53,8 @@ class Outage:
             _LOG.info("%s: connected", self._counters.target)
 
     def over(self) -> None:
-        """Something arrived."""
+        """All that was sent arrived, or there was nothing to send."""
+        self.arrived()
         self._backoff.reset()
         if self._since is not None:
             _LOG.warning("%s: reachable again after %.0f s", self._counters.target, time.monotonic() - self._since)
@@ -58,6 +68,6 @@ class Outage:
             self._since = now
             self._counters.outages += 1
             _LOG.warning("%s: %s; packets wait in the store until it is back", self._counters.target, reason)
-        if not self._patient and now - self._since >= ONCE_PATIENCE_S:
+        if not self._patient and now - (self._heard or now) >= ONCE_PATIENCE_S:
             raise Unreachable(self._counters.target, reason)
         return self._backoff.next()

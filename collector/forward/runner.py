@@ -11,11 +11,12 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 
 from analytics import Reader, StoreError
 from analytics.filters import Where
-from collector.forward.backlog import Backlog, Page
+from analytics.store import resolve
+from collector.forward.backlog import Backlog, Page, chosen
 from collector.forward.counters import Counters
 from collector.forward.formats import encoder
 from collector.forward.marks import Marks
@@ -40,15 +41,16 @@ PAGE = 1000
 class Order:
     """What to forward and how.
 
-    `where`: which packets. `zone`: that of time stamps which name none. `rate`: messages a second at most. `replay`:
-    also those that were acknowledged before. `once`: end when everything stored has been sent.
+    `where`: which packets. `zone`: that of time stamps which name none. `rate`: messages a second at most. `since`:
+    also those from then on that were acknowledged before; where nothing was yet, none before it. `once`: end when
+    everything stored has been sent.
     """
 
     target: Target
     where: Where = field(default_factory=Where)
     zone: tzinfo
     rate: float | None = None
-    replay: bool = False
+    since: datetime | None = None
     once: bool = False
 
 
@@ -61,7 +63,8 @@ class Forwarder:
         self._context = make_context(order.target)
         self._store = store
         self._order = order
-        self._progress = Progress(marks, self.counters, replay=order.replay)
+        self._where = order.where if order.since is None else chosen(order.where, order.since, marks.load().cursor)
+        self._progress = Progress(marks, self.counters, replay=order.since is not None)
         self._outage = Outage(self.counters, patient=not order.once)
         self._encode = encoder(order.target, order.zone)
         self._pace = Pace(order.rate, time.monotonic())
@@ -74,14 +77,17 @@ class Forwarder:
         Raises StoreError where the store cannot be read and trying again cannot help; with `once` also where the mark
         cannot be kept, and Unreachable.
         """
-        pauses = Backoff()
+        pauses, found = Backoff(), False
         while not stop.is_set():
             try:
                 with Reader(self._store, frugal=True) as reader:
                     pauses.reset()
-                    return self._serve(Backlog(reader, self._order.where), stop)
+                    found = True
+                    return self._serve(Backlog(reader, self._where), stop)
             except StoreError as error:
-                if self._order.once or not error.retryable:
+                # A store that was there may come back: moved aside, made anew, on a disk that is mounted again.
+                gone = found and not resolve(self._store).catalog.exists()
+                if self._order.once or not (error.retryable or gone):
                     raise
                 _LOG.warning("%s; forwarding to %s waits", error, self.counters.target)
                 stop.wait(pauses.next())
@@ -94,6 +100,7 @@ class Forwarder:
             if self._order.once and self._next(backlog) is None:
                 return
             backlog.rewind(self._progress.at)
+            self._outage.attempt()
             try:
                 with closing(open_transport(self._order.target, self._context, stop)) as transport:
                     self._outage.connected()
@@ -138,6 +145,7 @@ class Forwarder:
             count = error.acknowledged
             self.counters.failed += len(messages) - count
             if count:
+                self._outage.arrived()
                 self._progress.arrived(messages[:count], page.up_to(count))
             raise
         self._progress.arrived(messages, page)

@@ -126,9 +126,18 @@ def _path(text: str) -> str:
 
 
 def _host_name(text: str) -> str:
-    if not text or not text.isprintable() or " " in text:
+    if not _can_be_a_host(text):
         raise ValueError("the name in the server's certificate")
     return text
+
+
+def _can_be_a_host(text: str) -> bool:
+    """Printable, and of labels that DNS can carry: 1 to 63 octets (RFC 1035, 2.3.4), names in other scripts too."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(text) and text.isprintable() and " " not in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +204,8 @@ def _split(url: str, shown: str) -> tuple[str, str, int, str]:
         raise CollectorError(shown, "has a path, which a syslog server does not", "settings come after `?`")
     if port == 0:
         raise CollectorError(shown, "is no target: port 0", "name a port from 1 to 65535")
+    if not _can_be_a_host(unquote(host)):
+        raise CollectorError(shown, "is no target: no host can have that name", wanted)
     return parts.scheme, unquote(host), port or PORTS[parts.scheme], parts.query
 
 

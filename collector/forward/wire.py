@@ -89,7 +89,7 @@ class Wire:
     def wait(self, *, writing: bool, patience_s: float = PATIENCE_S) -> None:
         """Until something can be read (or written); Broken when nothing happens, Stopped when it is time to stop."""
         until = time.monotonic() + patience_s
-        while not (self._pending() or any(self._ready(writing, min(_TICK_S, max(0.0, until - time.monotonic()))))):
+        while not (self._pending() or self._ready(writing, min(_TICK_S, max(0.0, until - time.monotonic())))):
             self._heed_stop()
             if time.monotonic() >= until:
                 raise Broken(f"no answer for {patience_s:.0f} s")
@@ -114,7 +114,7 @@ class Wire:
             self._close_notify()
             self._socket.shutdown(socket.SHUT_WR)
             until = time.monotonic() + wait_s
-            while any(self._ready(False, max(0.0, until - time.monotonic()))):
+            while self._ready(False, max(0.0, until - time.monotonic())):
                 self.receive()
         self.close()
 
@@ -137,10 +137,8 @@ class Wire:
     def _pending(self) -> bool:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
-    def _ready(self, writing: bool, timeout_s: float) -> tuple[list[int], list[int]]:
-        descriptor = self._socket.fileno()
-        found = select.select([descriptor], [descriptor] if writing else [], [], timeout_s)
-        return found[0], found[1]
+    def _ready(self, writing: bool, timeout_s: float) -> bool:
+        return _polled(self._socket, select.POLLIN | (select.POLLOUT if writing else 0), timeout_s)
 
     def _unacknowledged(self) -> int:
         packed = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
@@ -174,7 +172,7 @@ class Wire:
 
     def _settle(self, secure: ssl.SSLSocket) -> None:
         """Wait for what a TLS 1.3 server says of our certificate: session tickets, or an alert."""
-        if secure.version() == "TLSv1.3" and any(self._ready(False, SETTLE_S)):
+        if secure.version() == "TLSv1.3" and self._ready(False, SETTLE_S):
             self.receive()
 
 
@@ -211,10 +209,17 @@ def _configure(made: socket.socket) -> None:
         made.setsockopt(level, option, value)
 
 
+def _polled(made: socket.socket, events: int, timeout_s: float) -> bool:
+    """Has one of the events come, or an end? poll(2), since select(2) knows no descriptor above 1 023."""
+    poll = select.poll()
+    poll.register(made, events)
+    return bool(poll.poll(timeout_s * 1000))
+
+
 def _connect(made: socket.socket, address: object, until: float, stop: threading.Event) -> None:
     with suppress(BlockingIOError):
         made.connect(address)  # type: ignore[arg-type]
-    while not select.select([], [made], [], _TICK_S)[1]:
+    while not _polled(made, select.POLLOUT, _TICK_S):
         if stop.is_set():
             raise Stopped
         if time.monotonic() >= until:

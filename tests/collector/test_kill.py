@@ -16,8 +16,9 @@ from tests.collector.live import LogWriter, collecting, spawn, stored, wait_unti
 
 
 def rotate(log: Path, writer: LogWriter) -> None:
-    """What logrotate does with `create`: shift, rename, create, tell the writer."""
-    for number in (5, 4, 3, 2, 1):
+    """What logrotate does with `create`: shift, rename, create, tell the writer. Nothing is removed: on a loaded
+    machine several collectors may be killed before they have begun to read."""
+    for number in range(40, 0, -1):
         older = log.with_name(f"{log.name}.{number}")
         if older.exists():
             older.rename(log.with_name(f"{log.name}.{number + 1}"))

@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from analytics import Reader, Writer
 from analytics.inventory import observe
 from analytics.store import resolve
+from collector import server
 from collector.address import Address, address
 from collector.health import Health
 from collector.metrics import LAG_BUCKETS, Metrics
@@ -194,6 +196,25 @@ def test_a_client_that_says_nothing_disturbs_nobody(collector: Running) -> None:
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_requests_that_trickle_in_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that send a byte now and then, as many as are served at once, keep nobody out for long."""
+    monkeypatch.setattr(server, "_ALTOGETHER_S", 1.0)
+    metrics = Metrics(resolve(str(tmp_path)))
+    with serving(Address("127.0.0.1", 0), metrics, Health(metrics)) as where:
+        slow = [socket.create_connection(("127.0.0.1", where.port)) for _ in range(16)]
+        deadline, answered = time.monotonic() + 4.0, False
+        while not answered and time.monotonic() < deadline:
+            for connection in slow:
+                with suppress(OSError):
+                    connection.send(b"G")
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{where.port}/", timeout=1) as answer:
+                answered = answer.status == 200
+            time.sleep(0.2)
+        for connection in slow:
+            connection.close()
+    assert answered
 
 
 def test_rotation_lag_and_readiness(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def send(path: Path, line: str) -> None:
         (["tls://h?ca=/nowhere"], "tls://h:6514: /nowhere: No such file or directory; name a file that can be read"),
         (["--from-ip", "x", "tcp://h"], "--from-ip 'x': expected an address or a CIDR"),
         (["--rate", "0", "tcp://h"], "Invalid value for '--rate'"),
+        (["--since", "2999-01-01", "tcp://h"], "--since '2999-01-01' is in the future"),
+        (["--since", "!2h", "tcp://h"], "--since '!2h': expected 5m, 1h30m or 7d ago, or ISO 8601"),
         (["--rsyslog-config", "tcp://h?format=cef"], "format=cef is not one that rsyslog writes"),
         (["--state", "/proc/x/s", "tcp://h"], "/proc/x/s: cannot be written"),
     ],

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from analytics import Reader, StoreError, Writer
-from analytics.filters import where
+from analytics.filters import Where, where
 from analytics.queries import Cursor
 from collector import CollectorError
-from collector.forward.backlog import Backlog
+from collector.forward.backlog import Backlog, chosen
 from collector.forward.counters import Counters
 from collector.forward.formats import Message
 from collector.forward.marks import Mark, StateFile, default_state
@@ -106,6 +106,23 @@ def test_replay_moves_no_mark_back(tmp_path: Path) -> None:
         assert [record["destination_port"] for record in page.records] == [1, 2]
 
 
+def test_replay_passes_over_nothing_that_was_not_sent(tmp_path: Path) -> None:
+    """With --since, packets behind the mark are sent however old they are; before it only those from then on. Where
+    there is no mark yet, it begins at that time."""
+    hours = [{"destination_port": age, "time": START - timedelta(hours=age)} for age in (9, 1, 8, 2)]
+    store = fill(tmp_path, hours[:2], hours[2:])
+    since = START - timedelta(hours=5)
+    with Reader(store) as reader:
+        places = [Cursor(*row) for row in reader.rows(
+            "SELECT stored_at, source_file, source_offset FROM packets ORDER BY ALL").rows]  # fmt: skip
+        for mark, expected in ((None, [1, 2]), (places[1], [1, 8, 2]), (places[3], [1, 2])):
+            with StateFile(tmp_path / f"{len(expected)}-{mark is None}.json", store, TARGET) as marks:
+                marks.save(Mark(mark, 0, None, 0))
+                progress = Progress(marks, Counters(TARGET), replay=True)
+                assert drain(progress, Backlog(reader, chosen(Where(), since, mark))) == expected
+                assert marks.load().cursor == places[3]
+
+
 def test_what_retention_took_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Packets that left the store before they were sent are counted and told, across a restart."""
     store = fill(tmp_path, ports(1, 2))
@@ -157,7 +174,9 @@ def test_state_file_is_exclusive_and_belongs_to_one_target(tmp_path: Path) -> No
     for store, target in (("/other", TARGET), ("/store", "tcp://h:514")):
         with pytest.raises(CollectorError, match="belongs to"):
             StateFile(path, store, target)
-    for text in ("", "{}", "[]", json.dumps({**json.loads(path.read_text()), "stored_at": "soon"})):
+    whole = json.loads(path.read_text())
+    wrong = {"stored_at": "soon"}, {"stored_at": "2026-11-22T15:00:00"}, {"source_offset": 10**30}, {"messages": -1}
+    for text in ("", "{}", "[]", "[" * 100_000, *(json.dumps({**whole, **changed}) for changed in wrong)):
         path.write_text(text)
         with pytest.raises(CollectorError, match=r"is no state file|belongs to"):
             StateFile(path, "/store", TARGET)
