@@ -15,6 +15,7 @@ import yaml
 
 from analytics.store import StoreError
 
+_REMEDY = "make it with `kubectl get pods,nodes,services,namespaces -A -o json`"
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -46,17 +47,20 @@ def documents(text: str, name: str) -> list[Mapping[str, Any]]:
     try:
         found = list(_json(text) if text.lstrip().startswith(("{", "[")) else yaml.load_all(text, _Loader))
     except json.JSONDecodeError as error:
-        raise StoreError(f"{name}:{error.lineno}", f"not JSON: {error.msg}") from error
+        raise StoreError(f"{name}:{error.lineno}", f"not JSON: {error.msg}", _REMEDY) from error
     except yaml.YAMLError as error:
-        raise StoreError(name, f"neither JSON nor YAML: {' '.join(str(error).split())}") from error
+        place = f":{mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise StoreError(f"{name}{place}", "neither JSON nor YAML of Kubernetes objects", _REMEDY) from error
     except RecursionError:
         raise StoreError(name, "is nested too deep") from None
     kept = [each for document in found for each in (document if isinstance(document, list) else [document]) if each]
     for document in kept:
         if not (isinstance(document, Mapping) and document.get("kind") and document.get("apiVersion")):
-            raise StoreError(name, "holds no Kubernetes object", "make it with `kubectl get pods,nodes -A -o json`")
+            raise StoreError(name, "holds no Kubernetes object", _REMEDY)
+        if document["kind"] == "Status":
+            raise StoreError(name, f"holds an answer of the API server, not objects: {document.get('message', '')}")
     if not kept:
-        raise StoreError(name, "is empty", "make it with `kubectl get pods,nodes,services,namespaces -A -o json`")
+        raise StoreError(name, "is empty", _REMEDY)
     return kept
 
 

@@ -94,7 +94,8 @@ def at_least(found: Sequence[Finding], severity: str) -> list[Finding]:
 
 def _finding(row: Mapping[str, Any], settings: Settings) -> Finding:
     rule, subject = RULE[row["rule"]], _subject(row)
-    technique = rule.techniques[0 if subject.inside else 1]
+    within = row["to_inside"] if rule.name == "first_seen" else subject.inside
+    technique = rule.techniques[0 if within else 1]
     identity = "\n".join((rule.name, subject.name, row["about"], row["first"].isoformat()))
     targets = sorted(row["targets"] if rule.name != "horizontal_sweep" else row["target_ips"])
     ports = sorted(row["ports"] or ())
@@ -116,7 +117,9 @@ def _finding(row: Mapping[str, Any], settings: Settings) -> Finding:
         lower_bound=None,
         evidence="",
     )
-    return replace(found, title=_TITLES[rule.name].format_map(_words(found)), evidence=_evidence(found))
+    return replace(
+        found, title=_TITLES[rule.name].format_map(_words(found, row["source_node"])), evidence=_evidence(found)
+    )
 
 
 def _subject(row: Mapping[str, Any]) -> Subject:
@@ -141,12 +144,12 @@ _TITLES = {
 }
 
 
-def _words(found: Finding) -> dict[str, object]:
+def _words(found: Finding, node: str | None) -> dict[str, object]:
     services = ", ".join(map(str, found.ports[:3])) + (" …" if found.port_count > 3 else "")
     kind = "/".join(found.protocols)
     highest = f"{found.measure:.0f} times the most" if found.measure else "none at this time of the day"
     return {
-        "subject": found.subject.name,
+        "subject": f"node {node} ({found.subject.name})" if node else found.subject.name,
         "about": found.about,
         "ports": counted(found.port_count, "port"),
         "services": f"{kind} {services}".strip(),
@@ -175,25 +178,28 @@ def length(span: timedelta) -> str:
     return counted(-(-seconds // size), unit)
 
 
-# What shows a finding, from its packets: {who}, {span}, {ports} and {targets} are conditions.
+# What shows a finding: {packets} is the condition for its packets, {who} that for all of its subject, {days} the days
+# with which a spike is compared.
 _EVIDENCE = {
-    "vertical_scan": "SELECT destination_ip, protocol, destination_port, min(time) AS first, "
-    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {span} GROUP BY ALL ORDER BY first",
-    "horizontal_sweep": "SELECT destination_ip, protocol, destination_port, min(time) AS first, "
-    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {span} GROUP BY ALL ORDER BY first",
+    **dict.fromkeys(
+        ("vertical_scan", "horizontal_sweep"),
+        "SELECT destination_ip, protocol, destination_port, min(time) AS first, "
+        "sum(packet_count)::BIGINT AS packets FROM denied WHERE {packets} GROUP BY ALL ORDER BY first",
+    ),
     "spoofed_source": "SELECT time, node, in_interface, source_pod, source_ip, destination_ip, destination_port "
-    "FROM denied WHERE attribution_conflict AND {who} AND {span} ORDER BY time",
+    "FROM denied WHERE attribution_conflict AND {packets} ORDER BY time",
     "beaconing": "SELECT time, source_pod, source_ip, source_port, destination_ip, destination_port FROM denied "
-    "WHERE {who} AND {ports} AND {span} ORDER BY time",
+    "WHERE {packets} ORDER BY time",
     "misconfigured_client": "SELECT time_bucket(INTERVAL 1 hour, time) AS hour, destination_ip, destination_workload, "
-    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {ports} AND {span} GROUP BY ALL ORDER BY ALL",
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {packets} GROUP BY ALL ORDER BY ALL",
     "repeated_offender": "SELECT time_bucket(INTERVAL 1 hour, time) AS hour, destination_ip, destination_port, "
-    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {span} GROUP BY ALL ORDER BY ALL",
+    "sum(packet_count)::BIGINT AS packets FROM denied WHERE {packets} GROUP BY ALL ORDER BY ALL",
     "spike": "SELECT time_bucket(INTERVAL 15 minutes, time) AS quarter, count(DISTINCT source_ip) AS sources, "
     "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} AND {days} GROUP BY ALL ORDER BY ALL",
     "first_seen": "SELECT min(time) AS first, destination_ip, destination_workload, protocol, destination_port, "
     "sum(packet_count)::BIGINT AS packets FROM denied WHERE {who} GROUP BY ALL ORDER BY first DESC",
 }
+_TARGET = "coalesce(destination_namespace || '/' || destination_workload, destination_ip)"
 
 
 def _evidence(found: Finding) -> str:
@@ -205,16 +211,25 @@ def _evidence(found: Finding) -> str:
         "place": f"{PLACE} = {quoted(found.subject.name)}",
     }[found.subject.kind]
     first, last = (f"TIMESTAMPTZ {quoted(time.isoformat())}" for time in (found.first, found.last))
-    ports = [f"destination_port IN ({', '.join(map(str, found.ports))})" if found.ports else "true"]
-    ports += [f"protocol IN ({', '.join(map(quoted, found.protocols))})"]
-    if found.rule == "beaconing":
-        ports.append(f"destination_ip = {quoted(found.about.partition(' ')[0])}")
     return _EVIDENCE[found.rule].format(
         who=who,
-        span=f"time BETWEEN {first} AND {last}",
         days=f"time BETWEEN {first} - INTERVAL 7 days AND {last}",
-        ports=" AND ".join(ports),
+        packets=" AND ".join((who, *_reach(found), f"time BETWEEN {first} AND {last}")),
     )
+
+
+def _reach(found: Finding) -> Iterator[str]:
+    """Conditions for what a finding reached for, where it names all of that."""
+    yield f"protocol IN ({_listed(found.protocols)})"
+    # A ping has no port.
+    if found.port_count == len(found.ports) > 0 and not {"icmp", "icmpv6"}.intersection(found.protocols):
+        yield f"destination_port IN ({', '.join(map(str, found.ports))})"
+    if found.target_count == len(found.targets):
+        yield f"{'destination_ip' if found.rule == 'horizontal_sweep' else _TARGET} IN ({_listed(found.targets)})"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(map(quoted, texts))
 
 
 # A report of lost lines stands beside the lines that were lost, or up to a minute later.

@@ -44,7 +44,10 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of finding; `techniques`: MITRE ATT&CK ids for a source inside the cluster and for one outside, or -."""
+    """One kind of finding; `techniques`: MITRE ATT&CK ids for a source inside the cluster and for one outside, or -.
+
+    For `first_seen`, whose sources are all inside, the target decides.
+    """
 
     name: str
     meaning: str
@@ -221,7 +224,7 @@ def mute(where: str, text: str) -> Mute:
     if rule is not None:
         _known(where, "rule", rule, RULE)
     kind, equals, value = rest.partition("=")
-    if equals and value:
+    if equals and value and (kind != "workload" or "/" in value.strip("/")):
         return Mute(rule, _known(where, "kind of mute", kind, ("namespace", "workload")), value)
     if network := _network(rest):
         return Mute(rule, "network", network)

@@ -21,14 +21,18 @@ _INSIDE = """
 'link-local', 'loopback')
 """.strip()
 
+# What is sent to everybody nearby is heard by no one far away: a beacon is not among it.
+_TO_ALL = "('multicast', 'broadcast', 'this network', 'unspecified')"
+
 # An answer, or what is left of a connection that the node has forgotten: an attempt has a SYN without an ACK, or comes
 # from a port of the range that systems give to clients (Linux: 32768 on), or goes to a port below it. ICMP asks with
-# types 8, 13 and 17 (RFC 792, RFC 950), ICMPv6 with 128 (RFC 4443); any other type answers or reports.
+# types 8, 13 and 17 (RFC 792, RFC 950), ICMPv6 with 128 (RFC 4443); any other type answers or reports. Masquerading
+# and resolvers ask from any port above 1023: what comes to one of those from a system port (RFC 6335) answers too.
 _REPLY = """
 CASE WHEN protocol IN ('icmp', 'icmpv6') THEN icmp_type NOT IN (8, 13, 17, 128)
     WHEN list_has_all(tcp_flags, ['SYN', 'ACK']) OR list_contains(tcp_flags, 'RST') THEN true
     WHEN list_contains(tcp_flags, 'SYN') THEN false
-    ELSE source_port < 32768 AND destination_port >= 32768 END
+    ELSE (source_port < 32768 AND destination_port >= 32768) OR (source_port < 1024 AND destination_port >= 1024) END
 """.strip()
 
 # The packets, by five minutes and by all that tells who tries what; attribution, which costs more than counting, comes
@@ -63,7 +67,6 @@ PLACE = (
 )
 """Where a packet was denied: the namespace of that side, or the node."""
 
-
 _HITS = f"""
 hash(same, number) AS id, to_timestamp(number * 300) AS slot, time AS first, last, packets, attempts, service,
     protocol, port, node, in_interface, source_ip, destination_ip, source_namespace,
@@ -71,12 +74,14 @@ hash(same, number) AS id, to_timestamp(number * 300) AS slot, time AS first, las
     coalesce(destination_namespace || '/' || destination_workload, destination_ip) AS destination,
     source_workload IS NOT NULL AS known, source_class IN ('pod', 'unknown pod') AS from_pod,
     coalesce(source_class IN {_INSIDE}, false) AS inside, coalesce(destination_class IN {_INSIDE}, false) AS to_inside,
-    destination_workload IS NULL AND destination_class = 'unknown pod' AS to_nobody, {PLACE} AS place,
+    destination_workload IS NULL AND destination_class = 'unknown pod' AS to_nobody,
+    coalesce(destination_class IN {_TO_ALL}, false) AS to_all, {PLACE} AS place,
+    CASE WHEN source_class IN ('node', 'host-network pod') THEN source_node END AS source_node,
     source_by = 'interface' AS by_interface,
     attribution_conflict AND (source_by = 'interface' OR starts_with(in_interface, 'cali')) AS conflict"""
 _ATTRIBUTION = (
-    "source_namespace", "source_workload", "source_class", "source_by", "destination_namespace", "destination_workload",
-    "destination_class", "attribution_conflict",
+    "source_namespace", "source_workload", "source_class", "source_by", "source_node", "destination_namespace",
+    "destination_workload", "destination_class", "attribution_conflict",
 )  # fmt: skip
 _BASE |= {
     **{name: RELATIONS[name].sql.replace("{", "{{").replace("}", "}}") for name in closure(needs(_ATTRIBUTION))},
@@ -100,7 +105,8 @@ def _summary(rule: str, key: str = "source", subject: str = "source", about: str
     return f"""
 SELECT '{rule}' AS rule, any_value({subject}) AS subject, {about} AS about, min(first) AS first, max(last) AS last,
     sum(packets)::BIGINT AS packets, sum(attempts)::BIGINT AS attempts, bool_or(known) AS known,
-    bool_or(inside) AS inside, list(DISTINCT source_ip) AS sources, list(DISTINCT destination) AS targets,
+    bool_or(inside) AS inside, bool_or(to_inside) AS to_inside, any_value(source_node) AS source_node,
+    list(DISTINCT source_ip) AS sources, list(DISTINCT destination) AS targets,
     list(DISTINCT destination_ip) AS target_ips, list(DISTINCT port) FILTER (port IS NOT NULL) AS ports,
     list(DISTINCT protocol) AS protocols, list(DISTINCT node) AS nodes, ({measure})::DOUBLE AS measure
 FROM hits JOIN {rule}_marks USING (id) GROUP BY {key}, session"""
@@ -198,7 +204,7 @@ FROM {spoofed_source} AS hit WHERE conflict AND NOT EXISTS (
 _BEACONING = {
     "beacon_pairs": """
 SELECT source_ip, destination_ip, service FROM {quiet_beaconing}
-WHERE inside AND NOT to_inside AND port IS NOT NULL AND NOT list_contains($beaconing_ignore_ports, port)
+WHERE inside AND NOT to_inside AND NOT to_all AND port IS NOT NULL AND NOT list_contains($beaconing_ignore_ports, port)
 GROUP BY ALL HAVING sum(attempts) >= $beaconing_attempts AND max(last) - min(first) >= $beaconing_span""",
     "calls": """
 SELECT source_ip, destination_ip, service, min(time) AS call

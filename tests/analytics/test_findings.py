@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from analytics import Commit, LossRow, Reader, Writer
 from analytics.findings import Finding, findings, length
@@ -23,7 +24,9 @@ from analytics.findings_rules import RULE, RulesError, Settings, rules_markdown,
 from analytics.findings_store import compare, record
 from analytics.inbox import deposit
 from analytics.inventory import observe
+from cli import cli
 from samples.cluster import CLEAN_DAYS, DAY
+from tests.analytics.cluster import node
 from tests.analytics.conftest import make_commit
 
 ROOT = Path(__file__).parents[2]
@@ -137,14 +140,30 @@ def test_clean_days_give_no_finding(tmp_path: Path) -> None:
 
 
 def test_evidence_shows_the_packets(day: str) -> None:
-    """The SQL of each finding runs and gives rows of its time."""
+    """The SQL of each finding gives exactly its packets; of a spike or a first time, also what came before."""
     with Reader(day) as reader:
         for finding in findings(reader):
             rows = reader.rows(finding.evidence)
-            assert rows.rows, finding
-            if "packets" in rows.columns and finding.rule != "spike":
-                packets = sum(row[rows.columns.index("packets")] for row in rows.rows)
-                assert packets >= finding.packets, finding
+            counted = "packets" in rows.columns
+            shown = sum(row[rows.columns.index("packets")] for row in rows.rows) if counted else len(rows.rows)
+            if finding.rule in ("spike", "first_seen"):
+                assert shown > finding.packets, finding
+            else:
+                assert shown == finding.packets, finding
+
+
+def test_technique_of_a_first_time_is_that_of_its_target(day: str) -> None:
+    """A workload that tries an address outside for the first time does not move within the cluster."""
+    assert [finding.technique for finding in find(day) if finding.rule == "first_seen"] == ["T1071"]
+
+
+def test_node_is_named(filled: Fill) -> None:
+    """Probes of a node that are denied are its finding, and the title says which node it is."""
+    store = filled(steady(60, 60, source_ip="192.0.2.11", in_interface=None, destination_port=8080))
+    deposit(store, observe([node("worker-1", "192.0.2.11")], at=START))
+    [finding] = find(store)
+    assert finding.title.startswith("node worker-1 (192.0.2.11) is denied tcp/8080 on 10.1.0.1: 60 attempts")
+    assert finding.subject.name == "192.0.2.11"
 
 
 def test_losses_make_lower_bounds(day: str) -> None:
@@ -212,9 +231,9 @@ def beats(count: int, jitter: float) -> list[Row]:
     return [from_pod(number * 600 + late[number], destination_ip="203.0.113.77") for number in range(count)]
 
 
-def replies(**more: Any) -> list[Row]:
-    """Two hundred packets to the ports that clients use."""
-    return [attempt(number * 0.1, destination_port=40_000 + number, **more) for number in range(200)]
+def replies(port: int = 40_000, **more: Any) -> list[Row]:
+    """Packets to two hundred ports that clients use."""
+    return [attempt(number * 0.1, destination_port=port + number, **more) for number in range(200)]
 
 
 PING = {
@@ -251,6 +270,8 @@ EDGES = (
     Edge("RST", replies(tcp_flags=["RST"], source_port=443), []),
     Edge("ACK from a server", replies(tcp_flags=["ACK"], source_port=443), []),
     Edge("late answers of a name server", replies(protocol="udp", tcp_flags=None, source_port=53), []),
+    Edge("late answers to any port", replies(protocol="udp", tcp_flags=None, source_port=53, port=1024), []),
+    Edge("what a node forgot of its connections", replies(tcp_flags=["ACK"], source_port=443, port=20_000), []),
     Edge("one port of 24 hosts", retried(hosts(24, 1, destination_port=22)), [], (SWEEP,)),
     Edge("one port of 25 hosts", retried(hosts(25, 1, destination_port=22)), [SWEEP], (SWEEP,)),
     Edge("pings of 39 hosts", hosts(39, 0, icmp_type=8, **PING), [SWEEP], facts={"target_count": 39}),
@@ -295,6 +316,7 @@ EDGES = (
     Edge("12 calls", retried(beats(12, 0.01)), [BEACON], facts={"about": "203.0.113.77 tcp/443"}),
     Edge("40 irregular calls", retried(beats(40, 0.3)), [CLIENT]),
     Edge("a client that asks its database every minute", steady(120, 60, from_pod, destination_port=5432), [CLIENT]),
+    Edge("what goes to all neighbours", steady(120, 60, from_pod, destination_ip="239.255.255.250"), [CLIENT]),
     Edge("names", steady(120, 60, from_pod, destination_ip="203.0.113.53", destination_port=53), [CLIENT]),
 )
 APART = timedelta(days=40)
@@ -337,19 +359,30 @@ def test_spread_scan_is_one_workload(filled: Fill) -> None:
     assert (finding.port_count, len(finding.subject.addresses)) == (20, 10)
 
 
-def crowd(day: int, count: int) -> Iterator[Row]:
+def crowd(day: int, count: int, node: str) -> Iterator[Row]:
     """So many strangers at the same quarter of an hour of a day, each once."""
     for number in range(count):
-        yield attempt(day * 86400 + number * 3, source_ip=f"203.0.113.{number % 250}", destination_port=443)
+        source = f"203.0.113.{number % 250}"
+        yield attempt(day * 86400 + number * 3, source_ip=source, destination_port=443, node=node)
 
 
 @pytest.mark.parametrize(
-    ("today", "before", "days", "found"), [(49, 5, 3, 0), (50, 5, 3, 1), (50, 17, 3, 0), (50, 5, 2, 0), (200, 0, 0, 0)]
+    ("days", "nodes", "found"),
+    [
+        (3, {"too few": (49, 5), "enough": (50, 5), "as many before": (50, 17)}, ["enough"]),
+        (2, {"two days": (50, 5)}, []),
+        (0, {"no day": (200, 0)}, []),
+    ],
 )
-def test_spike_edge(filled: Fill, today: int, before: int, days: int, found: int) -> None:
+def test_spike_edge(filled: Fill, days: int, nodes: dict[str, tuple[int, int]], found: list[str]) -> None:
     """Fifty attempts, thrice as many as on the earlier days, of which there have to be three."""
-    rows = [row for day in range(days) for row in crowd(day, before)] + list(crowd(days, today))
-    assert rules(filled(rows)) == ["spike"] * found
+    rows = [
+        row
+        for node, (today, before) in nodes.items()
+        for day in range(days + 1)
+        for row in crowd(day, before if day < days else today, node)
+    ]
+    assert [(finding.rule, finding.subject.name) for finding in find(filled(rows))] == [("spike", n) for n in found]
 
 
 @pytest.mark.parametrize(("days", "found"), [(4.9, []), (5.1, ["first_seen"])])
@@ -393,27 +426,33 @@ def test_loss_without_a_count(filled: Fill) -> None:
 # Settings.
 
 
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with one scan of 59 ports, which no test changes."""
+    store = str(tmp_path_factory.mktemp("scanned") / "store")
+    with Writer(store) as writer:
+        writer.commit(make_commit(attempt(port, destination_port=port) for port in range(1, 60)))
+    return store
+
+
 @pytest.mark.parametrize(
     "mute",
     [STRANGER, "203.0.113.0/24", f"vertical_scan:{STRANGER}", "horizontal_sweep:203.0.113.0/24", "workload=shop/x"],
 )
-def test_mute(filled: Fill, mute: str) -> None:
+def test_mute(scanned: str, mute: str) -> None:
     """A muted source is passed over, by every rule or by the one that is named."""
-    store = filled(attempt(port, destination_port=port) for port in range(1, 60))
     heard = mute.startswith(("horizontal", "workload"))
-    assert ("vertical_scan" in rules(store, settings(mutes=[mute]))) == heard
+    assert ("vertical_scan" in rules(scanned, settings(mutes=[mute]))) == heard
 
 
-@pytest.mark.parametrize(
-    "mute", ["namespace=shop", "workload=shop/cart", "misconfigured_client:namespace=shop", "10.1.0.0/24"]
-)
-def test_mute_of_a_workload(filled: Fill, mute: str) -> None:
+def test_mute_of_a_workload(filled: Fill) -> None:
     """Namespaces and workloads are muted by name."""
     rows = [attempt(second, source_ip="10.1.0.7", in_interface="eth0") for second in range(0, 7200, 60)]
     store = filled(rows)
     deposit(store, observe([pod_object("shop", "cart-6d4cf56db6-abcde", "10.1.0.7")], at=START))
     assert rules(store) == ["misconfigured_client"]
-    assert rules(store, settings(mutes=[mute])) == []
+    for mute in ("namespace=shop", "workload=shop/cart", "misconfigured_client:namespace=shop", "10.1.0.0/24"):
+        assert rules(store, settings(mutes=[mute])) == []
     assert rules(store, settings(mutes=["namespace=other"])) == ["misconfigured_client"]
 
 
@@ -450,6 +489,7 @@ def test_toml() -> None:
         ({"mutes": ["vertcal_scan:10.0.0.0/8"]}, "did you mean 'vertical_scan'"),
         ({"mutes": ["namespce=x"]}, "did you mean 'namespace'"),
         ({"mutes": ["10.0.0.0/99"]}, "a CIDR"),
+        ({"mutes": ["workload=web"]}, "workload=NAMESPACE/NAME"),
         ({"rate_limit": "lots"}, "10/second"),
         ({"file": "f.toml", "text": "[spikes]\nfactor = 1"}, "f.toml: there is no rule 'spikes'; did you mean 'spike'"),
         ({"file": "f.toml", "text": "spike = 3"}, "expected a table"),
@@ -518,16 +558,20 @@ def test_recorded_findings_are_not_new(filled: Fill) -> None:
 
 
 def run(store: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """`denylog findings`, in UTC."""
+    """`denylog findings`, in UTC, in a process of its own."""
     command = [sys.executable, str(ROOT / "cli.py"), "findings", "--store", store, *words]
     environment = {**os.environ, "TZ": "UTC"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False, **options)
 
 
-def test_command(filled: Fill) -> None:
+def within(store: str, *words: str) -> Result:
+    """The same within this process."""
+    return CliRunner().invoke(cli, ["findings", "--utc", "--store", store, *words])
+
+
+def test_command(scanned: str) -> None:
     """Exit code 1 and every field as JSON where there are findings; 0 and an empty list where there are none."""
-    store = filled(attempt(port, destination_port=port) for port in range(1, 30))
-    found = run(store, "-o", "json")
+    found = run(scanned, "-o", "json")
     [finding] = json.loads(found.stdout)
     assert (found.returncode, found.stderr) == (1, "")
     assert (finding["rule"], finding["severity"], finding["subject"]["name"]) == ("vertical_scan", "high", STRANGER)
@@ -539,19 +583,18 @@ def test_command(filled: Fill) -> None:
         ("--since", "2026-11-20T13:00"),
         ("--from-ip", "192.0.2.1"),
     ):
-        none = run(store, "-o", "json", *words)
-        assert (none.returncode, json.loads(none.stdout)) == (0, [])
-    assert json.loads(run(store, "-o", "json", "--from-ip", STRANGER).stdout) == [finding]
-    table = run(store)
-    assert "203.0.113.9 tried 29 ports of 10.1.0.1" in table.stdout
-    assert len(run(store, "-o", "csv").stdout.splitlines()) == 2
+        none = within(scanned, "-o", "json", *words)
+        assert (none.exit_code, json.loads(none.stdout)) == (0, [])
+    assert json.loads(within(scanned, "-o", "json", "--from-ip", STRANGER).stdout) == [finding]
+    assert "203.0.113.9 tried 59 ports of 10.1.0.1" in within(scanned).stdout
+    assert len(within(scanned, "-o", "csv").stdout.splitlines()) == 2
 
 
 def test_command_records(filled: Fill) -> None:
     """--new --record tells each finding once, as a cron job wants it."""
     store = filled(attempt(port, destination_port=port) for port in range(1, 30))
-    assert [run(store, "--new", "--record").returncode for _ in range(2)] == [1, 0]
-    assert run(store).returncode == 1
+    assert [within(store, "--new", "--record").exit_code for _ in range(2)] == [1, 0]
+    assert within(store).exit_code == 1
 
 
 def test_command_records_while_a_collector_writes(filled: Fill) -> None:
@@ -561,7 +604,7 @@ def test_command_records_while_a_collector_writes(filled: Fill) -> None:
         found = run(store, "--record")
         assert (found.returncode, "once the process that holds the store takes them in" in found.stderr) == (1, True)
         assert writer.take_in() == 1
-    assert run(store, "--new").returncode == 0
+    assert within(store, "--new").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -574,9 +617,9 @@ def test_command_records_while_a_collector_writes(filled: Fill) -> None:
         (("--rules", str(ROOT / "README.md")), "is no TOML"),
     ],
 )
-def test_command_wrong_words(filled: Fill, words: tuple[str, ...], says: str) -> None:
+def test_command_wrong_words(shared: str, words: tuple[str, ...], says: str) -> None:
     """What a caller got wrong is one sentence and exit code 2."""
-    found = run(filled([{}]), *words)
+    found = run(shared, *words)
     assert (found.returncode, found.stdout) == (2, "")
     assert says in found.stderr
     assert "Traceback" not in found.stderr

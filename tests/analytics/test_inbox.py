@@ -180,6 +180,8 @@ def test_import_while_a_collector_runs(tmp_path: Path) -> None:
         ("a: [", "neither JSON nor YAML"),
         ("just text", "holds no Kubernetes object"),
         ('{"kind": "Pod"}', "holds no Kubernetes object"),
+        ("Error from server (Forbidden): pods is forbidden: no", "standard input:1: neither JSON nor YAML"),
+        ('{"kind": "Status", "apiVersion": "v1", "message": "pods is forbidden"}', "not objects: pods is forbidden"),
     ],
 )
 def test_unusable_dump(folder: str, text: str, says: str) -> None:
