@@ -20,6 +20,7 @@ from policies.flow import Directory, Party
 from policies.load import built, found_as, inventory, once, selector_problem
 from policies.match import asks_source_port
 from policies.model import Address, HostEndpoint, Inventory, Pod, Policy
+from policies.pairing import is_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,13 @@ class Past:
     def by_source_port(self) -> bool:
         """Whether a policy, at whatever time, asked for the port that packets come from."""
         return any(asks_source_port(each) for _, each in self._others if isinstance(each, Policy))
+
+    @property
+    def log_policies(self) -> list[str]:
+        """What the log prefix shows of the policies that this tool generated, at whatever time: they log and deny
+        nothing themselves."""
+        ours = [each for _, each in self._others if isinstance(each, Policy) and is_ours(each)]
+        return sorted({name for each in ours for name in (each.name, f"{each.namespace or ''}/{each.name}")})
 
     def _add(self, records: Iterable[object], span: Span) -> None:
         for each in records:

@@ -2,7 +2,8 @@
 
 Rule: a verdict holds for the time in which nothing that matters for it changed, and not a moment longer than that is
 known. What was learned since (a snapshot that came late) is applied to what was judged before. Where the log prefix
-names the policy nothing is written, and what cannot be judged is counted with the reason.
+names the policy nothing is written, unless it is one of our own Log policies, which only log. What cannot be judged is
+counted with the reason.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ moved AS (
     SELECT unnest(addresses) AS address, interface FROM objects
     WHERE kind = 'Pod' AND (namespace, name) IN (SELECT (namespace, name) FROM news WHERE kind = 'Pod')
 ), cuts AS (SELECT unnest($cuts::TIMESTAMPTZ[]) AS cut), unsettled AS (
-    SELECT {key}, source_port, time, node, packet_count, denied_by, why FROM denied
-    WHERE ({where}) AND (decided_by IS NULL OR (decided_by = 'engine' AND (
+    SELECT {key}, source_port, time, node, packet_count, denied_by, decided_by, why FROM denied
+    WHERE ({where}) AND (decided_by IS NULL OR (decided_by = 'prefix' AND list_contains($log_policies,
+        CASE WHEN policy_namespace IS NULL THEN policy_name ELSE policy_namespace || '/' || policy_name END)
+    ) OR (decided_by = 'engine' AND (
         $again OR time >= (SELECT min(valid_from) FROM news WHERE kind <> 'Pod')
         OR source_ip IN (SELECT address FROM moved) OR destination_ip IN (SELECT address FROM moved)
         OR in_interface IN (SELECT interface FROM moved) OR out_interface IN (SELECT interface FROM moved))))
 )
-SELECT {key}, CASE WHEN $source_ports THEN source_port END AS source_port, denied_by, why, min(time) AS time,
+SELECT {key}, CASE WHEN $source_ports THEN source_port END AS source_port, denied_by, decided_by, why,
+    min(time) AS time,
     arg_min(node, time) AS node, sum(packet_count)::BIGINT AS packets
 FROM unsettled ASOF LEFT JOIN cuts ON unsettled.time >= cuts.cut
-GROUP BY {key}, CASE WHEN $source_ports THEN source_port END, denied_by, why, cut
+GROUP BY {key}, CASE WHEN $source_ports THEN source_port END, denied_by, decided_by, why, cut
 ORDER BY time, {key}
 """
 
@@ -107,6 +111,7 @@ def _unsettled(archive: StoredArchive, past: Past, period: Span, again: bool) ->
         **archive.chosen.parameters,
         "kinds": list(RELEVANT),
         "cuts": past.cuts(period),
+        "log_policies": past.log_policies,
         "source_ports": past.by_source_port,
         "again": again,
     }
@@ -128,16 +133,18 @@ class _Judge:
 
     def _written(self, row: Row) -> Iterator[tuple[Key, VerdictRow]]:
         key = tuple(row[name] for name in (*FLOW, "source_port"))
-        ruling, before = self._ruling(key, row), row["denied_by"]
-        if before is not None:
-            self._account.by_engine -= row["packets"]
+        ruling, decided = self._ruling(key, row), row["decided_by"]
         if isinstance(ruling, Open):
+            if decided == "prefix":
+                return
             self._leave(key, row, ruling)
-            if before is not None:
+            if decided:
+                self._account.by_engine -= row["packets"]
                 yield key, _verdict(row, _ended(ruling))
             return
-        self._account.by_engine += row["packets"]
-        if before is None or (tuple(before), row["why"]) != (ruling.denied_by, ruling.why):
+        self._account.by_prefix -= row["packets"] * (decided == "prefix")
+        self._account.by_engine += row["packets"] * (decided != "engine")
+        if decided != "engine" or (tuple(row["denied_by"]), row["why"]) != (ruling.denied_by, ruling.why):
             yield key, _verdict(row, ruling)
 
     def _ruling(self, key: Key, row: Row) -> Ruling | Open:

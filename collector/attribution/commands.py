@@ -80,8 +80,9 @@ def attribute(store: str, again: bool, output: str, **filters: Any) -> None:
 
     Each flow is judged by the pods and policies that the store has of its time ('denylog policies snapshot' and
     'denylog inventory import' bring them there). A policy denies a packet when it selects the pod and no rule allows
-    it, or when a rule of it says Deny. Where Calico's log prefix names the policy, nothing is judged. Run it as often
-    as you like: only what is new is judged, and what changed since. Afterwards 'denylog top --by policy' knows.
+    it, or when a rule of it says Deny. Where Calico's log prefix names the policy, nothing is judged, unless it is a
+    Log policy of 'denylog policies generate', which itself denies nothing. Run it as often as you like: only what is
+    new is judged, and what changed since. Afterwards 'denylog top --by policy' knows.
 
     Exit code 1: of some packets it cannot be said; standard error tells how many and why.
 

@@ -218,10 +218,15 @@ def verdict(**more: Any) -> VerdictRow:
 
 
 def test_who_denied_it(filled: Fill) -> None:
-    """The log prefix names the policy, else the newest verdict of the time does; no packet is doubled by verdicts."""
+    """The newest verdict of the time says it, else the policy in the log prefix; no packet is doubled by verdicts."""
     named = {"policy_kind": "gnp", "policy_name": "log-all"}
     store = filled(
-        [leaving(2, "10.0.0.1"), leaving(2, "10.0.0.1", **named), leaving(7, "10.0.0.1"), leaving(2, "10.9.9.9")]
+        [
+            leaving(2, "10.0.0.1", **named),
+            leaving(2, "10.0.0.2", **named),
+            leaving(7, "10.0.0.1"),
+            leaving(2, "10.9.9.9"),
+        ]
     )
     deposit(store, Additions(verdicts=(verdict(denied_by=("old",)),)))
     deposit(store, Additions(verdicts=(verdict(), verdict(valid_from=at(6), valid_until=at(8), denied_by=("later",)))))

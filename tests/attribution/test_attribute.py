@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from analytics import Writer
-from tests.attribution.cluster import Store, line, pod, policy
+from tests.attribution.cluster import Store, calico, line, pod, policy
 
 API, DB = pod("shop/api", "10.1.0.1"), pod("shop/db", "10.1.0.2")
+LOG = {"action": "Log"}
 DENY_ALL: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Ingress"]}
 ONLY_WEB: dict[str, Any] = {
     "podSelector": {"matchLabels": {"app": "db"}},
@@ -80,6 +81,36 @@ def test_what_the_prefix_says_is_not_judged_again(store: Store) -> None:
     store.snapshot(API, DB, policy("shop/deny", DENY_ALL))
     told = store.attribute()
     assert (told["packets"], told["verdicts"]) == ({"prefix": 1, "engine": 0, "none": 0}, 0)
+
+
+def test_a_prefix_that_names_our_own_log_policy_gives_way_to_the_policies_that_deny(store: Store) -> None:
+    """A generated Log policy logs what others deny: they are named, and it is said that judging found them."""
+    prefixed = line("10.1.0.1", "10.1.0.2", leaves="shop/db", prefix="calico-packet np shop/log-ingress")
+    store.ingest(prefixed, log_prefix="calico-packet %k %p")
+    ours = calico("NetworkPolicy", "shop/log-ingress", {"order": 3000, "types": ["Ingress"], "ingress": [LOG]})
+    ours["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "denylog"}
+    store.snapshot(ours, DB)
+    assert store.attribute()["packets"] == {"prefix": 0, "engine": 1, "none": 0}
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL), ours)
+    told = store.attribute()
+    assert (told["packets"], told["verdicts"]) == ({"prefix": 0, "engine": 1, "none": 0}, 1)
+    assert store.denied("denied_by, decided_by") == [
+        {"denied_by": ["KubernetesNetworkPolicy shop/deny"], "decided_by": "engine"}
+    ]
+    assert store.attribute()["verdicts"] == 0
+
+
+def test_a_prefix_stands_where_nothing_can_be_judged(store: Store) -> None:
+    """Without the pod there is no verdict: the Log policy on the line is all that is known, and no packet is left."""
+    prefixed = line("10.1.0.1", "10.1.0.2", leaves="shop/db", prefix="calico-packet np shop/log-ingress")
+    store.ingest(prefixed, log_prefix="calico-packet %k %p")
+    ours = calico("NetworkPolicy", "shop/log-ingress", {"order": 3000, "types": ["Ingress"], "ingress": [LOG]})
+    ours["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "denylog"}
+    store.snapshot(ours, policy("shop/deny", DENY_ALL))
+    assert store.attribute()["packets"] == {"prefix": 1, "engine": 0, "none": 0}
+    assert store.denied("denied_by, decided_by") == [
+        {"denied_by": ["NetworkPolicy shop/log-ingress"], "decided_by": "prefix"}
+    ]
 
 
 def test_verdicts_wait_where_another_process_holds_the_store(store: Store) -> None:
