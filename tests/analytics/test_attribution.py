@@ -240,17 +240,18 @@ def test_who_denied_it(filled: Fill) -> None:
         assert top(reader, "policy", where({"policy": "shop/deny"}, now=DAY, zone=UTC), 5).rows.rows[0][3] == 1
 
 
-@pytest.fixture
-def asked(filled: Fill) -> str:
-    """A store with three flows between a pod behind a service, a stranger and a node."""
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with three flows between a pod behind a service, a stranger and a node, which no test changes."""
+    store = str(tmp_path_factory.mktemp("asked") / "store")
     ways = {"in_interface": "eth0", "out_interface": WEB, "direction": "ingress"}
-    store = filled(
-        [
-            leaving(2, "10.244.0.7", WEB),
-            leaving(3, "8.8.8.8", None, destination_ip="10.244.0.7", **ways | {"in_interface": None}),
-            leaving(4.5, "192.0.2.1"),
-        ]
-    )
+    rows = [
+        leaving(2, "10.244.0.7", WEB),
+        leaving(3, "8.8.8.8", None, destination_ip="10.244.0.7", **ways | {"in_interface": None}),
+        leaving(4.5, "192.0.2.1"),
+    ]
+    with Writer(store) as writer:
+        writer.commit(make_commit(rows))
     labels = {"app": "web"}
     things = [
         pod("web-1", "10.244.0.7", 1, labels=labels),
