@@ -41,8 +41,21 @@ def asking(store: str, filters: Mapping[str, Any], *, utc: bool) -> Iterator[tup
 
     zone: tzinfo = UTC if utc else local_zone()
     condition = where(filters, now=datetime.now(UTC), zone=zone)
-    with Reader(store, zone=getattr(zone, "key", "UTC")) as reader:
+    with _without_frames(), Reader(store, zone=getattr(zone, "key", "UTC")) as reader:
         yield reader, condition, zone
+
+
+@contextmanager
+def _without_frames() -> Iterator[None]:
+    """Keep duckdb from importing what it only needs for frames: it does when it is handed any Python object, and that
+    takes longer than most questions."""
+    hidden = [name for name in ("numpy", "pandas", "pyarrow") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def show(rows: Rows, form: str, zone: tzinfo) -> None:

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import polars as pl
 
 from analytics.store import Store, StoreError, obstacle, unusable
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # Where pyarrow is installed (Streamlit wants it) DuckDB reads Arrow streams through it, and it warns on standard error
 # of Polars' buffers, which begin at any byte. It may copy those instead.

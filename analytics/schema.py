@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import duckdb
-import polars as pl
 
 from analytics.maintenance import LARGE_BYTES
 from analytics.store import StoreError
 from analytics.views import VIEWS
 from parser import FIELDS
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +42,9 @@ class Table:
 
     def frame_schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
         """The Polars type of each column."""
+        from analytics.frames import POLARS  # noqa: PLC0415 - who only asks does not wait for Polars to load
+
         return {column.name: POLARS[column.sql] for column in self.columns}
-
-
-POLARS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "BIGINT": pl.Int64(),
-    "BOOLEAN": pl.Boolean(),
-    "DATE": pl.Date(),
-    "DOUBLE": pl.Float64(),
-    "INTEGER": pl.Int32(),
-    "JSON": pl.String(),
-    "SMALLINT": pl.Int16(),
-    "TIMESTAMPTZ": pl.Datetime("us", "UTC"),
-    "UBIGINT": pl.UInt64(),
-    "VARCHAR": pl.String(),
-    "VARCHAR[]": pl.List(pl.String()),
-}
 
 
 def _columns(text: str) -> tuple[Column, ...]:
