@@ -88,7 +88,7 @@ def draw(page: Page) -> None:
     view, problems = view_of_link()
     seen, trouble = looked(view)
     if page.filtered:
-        controls.sidebar(seen, view)
+        controls.sidebar(controls.hints(view), view)
     every = head(page, view, seen)
     if problems:
         notice("Not all of this link can be used", *problems, kind="warning")
@@ -105,6 +105,18 @@ def draw(page: Page) -> None:
     else:
         # Not even as a fragment without an interval: the browser goes on asking for one that had an interval before.
         body(page, view)
+    if page.filtered and seen:
+        offer(seen)
+
+
+def offer(seen: Look) -> None:
+    """Let the filters offer what there is: last, since a page is looked at before it is filtered."""
+    try:
+        if controls.find_hints(seen):
+            st.rerun()
+    except (StoreError, QueryError, FilterError):
+        # The page has said it already, or its next look will.
+        return
 
 
 def looked(view: View) -> tuple[Look | None, Exception | None]:

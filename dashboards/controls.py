@@ -6,19 +6,22 @@ widgets that take no markup.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from zoneinfo import available_timezones
 
 import streamlit as st
 
 from analytics.filters import FilterError, moment, where
+from analytics.reader import Rows
 from dashboards import links, questions
 from dashboards.links import PRESETS, REFRESH, View
 from dashboards.look import Look, go
-from dashboards.panels import ranked_in
+from dashboards.panels import LISTS, ranked_together
 from dashboards.settings import current
 
 _CUSTOM = "custom"
@@ -54,28 +57,59 @@ _FIELDS = (
     Field("ip", "Either address", "10.0.0.7 or fd00::/8"),
     Field("class", "Class", "public, node, …", "class"),
     Field("node", "Node", "worker-*", "node"),
-    Field("denied-by", "Denied by", "*shop/*"),
-    Field("policy", "Logging policy", "shop/*", "logging policy"),
+    Field("policy", "Denied or logged by policy", "shop/default-deny", "policy"),
 )
 FIELDS = tuple(field for field in _FIELDS if field.flag in links.FLAGS)
 # Values that are written as NAMESPACE/NAME.
-_PAIRED = ("workload", "pod", "service", "policy")
+_PAIRED = ("workload", "pod", "service")
+# What filters offer may be so many seconds old: it is a help for typing, and finding it takes longer than a page.
+_HINTS_LAST_S = 60.0
+_HINTS = "denylog-hints"
+_ASKED = tuple(dict.fromkeys(field.grouping for field in FIELDS if field.grouping))
+
+Hints = dict[str, Rows]
 
 
-def sidebar(seen: Look | None, view: View) -> None:
-    """All filters; the values that exist and how often are offered where there is a store to ask."""
+def hints(view: View) -> Hints:
+    """The values that exist in a view's time, as far as they have been asked for."""
+    found: tuple[Hashable, float, Hints] = st.session_state.get(_HINTS, (None, 0.0, {}))
+    return found[2] if found[0] == _hinted(view) else {}
+
+
+def find_hints(seen: Look) -> bool:
+    """Ask which values exist; says whether the filters are to be drawn anew. For after the page has been drawn.
+
+    Filters offer what there is without them.
+    """
+    now = time.monotonic()
+    known: tuple[Hashable, float, Hints] = st.session_state.get(_HINTS, (None, 0.0, {}))
+    if known[0] == _hinted(seen.view) and now - known[1] < _HINTS_LAST_S:
+        return False
+    free = seen.shown(replace(seen.view, filters=()))
+    rest = tuple(name for name in _ASKED if name not in LISTS)
+    found = {**ranked_together(free, LISTS), **ranked_together(free, rest)}
+    st.session_state[_HINTS] = (_hinted(seen.view), now, found)
+    return True
+
+
+def _hinted(view: View) -> Hashable:
+    return current().store, view.since, view.until, view.zone
+
+
+def sidebar(offered: Hints, view: View) -> None:
+    """All filters; each offers the values that exist, and how often."""
     with st.sidebar:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown("**Filters**")
             if view.filters:
                 st.button("Clear", type="tertiary", on_click=partial(go, replace(view, filters=())), key="clear")
         for field in FIELDS:
-            _field(field, seen, view)
+            _field(field, offered, view)
         _zone(view)
 
 
-def _field(field: Field, seen: Look | None, view: View) -> None:
-    counts = _counts(field, seen) if seen else {}
+def _field(field: Field, offered: Hints, view: View) -> None:
+    counts = _counts(field, offered)
     chosen = list(view.values(field.flag))
     options = list(dict.fromkeys([*chosen, *counts, *field.fixed]))
     key = f"filter-{field.flag}"
@@ -95,24 +129,26 @@ def _with_count(counts: dict[str, int], value: str) -> str:
     return f"{value}  ({counts[value]:,})" if value in counts else value
 
 
-def _counts(field: Field, seen: Look) -> dict[str, int]:
+def _counts(field: Field, offered: Hints) -> dict[str, int]:
     """The values that exist in the view's time, most frequent first, and the packets that have them."""
-    if not field.grouping:
+    if field.grouping not in offered:
         return {}
     found: dict[str, int] = {}
     names = questions.RANKED[field.grouping]
-    for row in ranked_in(seen.shown(replace(seen.view, filters=())), field.grouping).dicts():
-        value = _value(field, [row[name] for name in names])
-        if value:
+    for row in offered[field.grouping].dicts():
+        for value in _values(field, [row[name] for name in names]):
             found[value] = found.get(value, 0) + row["packets"]
     return found
 
 
-def _value(field: Field, keys: Sequence[object]) -> str:
-    """What a filter would be given for a key; empty where it is not known."""
-    if field.grouping.endswith(_PAIRED) and keys[-1] is not None:
-        return "/".join(str(key) for key in keys if key is not None)
-    return "" if keys[-1] is None else str(keys[-1])
+def _values(field: Field, keys: Sequence[Any]) -> list[str]:
+    """What a filter would be given for a key; none where it is not known."""
+    if keys[-1] is None:
+        return []
+    if field.grouping == "policy":
+        # "KubernetesNetworkPolicy shop/db": the filter takes what follows the kind.
+        return [name.partition(" ")[2] for name in keys[-1]]
+    return ["/".join(map(str, filter(None, keys))) if field.grouping.endswith(_PAIRED) else str(keys[-1])]
 
 
 def _chosen(flag: str, view: View) -> None:
@@ -186,9 +222,9 @@ def _preset(view: View, seen: Look | None) -> None:
         go(view.during(_written(seen.local(since)), _written(seen.local(until))))
 
 
-def _written(time: datetime) -> str:
+def _written(moment: datetime) -> str:
     """A time in a link: whole seconds, with its offset, so that it means the same to everybody."""
-    return time.isoformat(timespec="seconds")
+    return moment.isoformat(timespec="seconds")
 
 
 def custom_times(view: View) -> None:

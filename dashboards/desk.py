@@ -76,6 +76,12 @@ class Desk:
         answer: T = future.result()
         return answer
 
+    def knows(self, snapshot: int, zone: str, key: Hashable) -> bool:
+        """Whether the answer is there already."""
+        with self._lock:
+            future = self._answers.get((snapshot, zone, key))
+        return future is not None and future.done()
+
     def _settle(self, place: Hashable, future: Future[Any], zone: str, question: Callable[[Reader], Any]) -> None:
         try:
             with self.reader(zone) as reader:

@@ -22,7 +22,7 @@ from dashboards.tables import Download, downloads, table
 
 _COLUMNS = ("severity", "title", "rule", "subject", "first", "last", "attempts", "packets")
 _TYPES = ("VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR", *["TIMESTAMP WITH TIME ZONE"] * 2, "BIGINT", "BIGINT")
-_TITLES = {
+TITLES = {
     "severity": "Severity",
     "title": "Finding",
     "subject": "Subject",
@@ -39,7 +39,7 @@ def show(look: Look) -> None:
     if look.moment.newest is None:
         nothing(look)
         return
-    found = look.ask("findings", partial(_ask, look=look))
+    found = gravest_first(look)
     if look.view.place("finding"):
         _opened(look, found)
     if not found:
@@ -52,10 +52,20 @@ def show(look: Look) -> None:
     counts = {severity: sum(entry.severity == severity for entry in found) for severity in _GRAVEST}
     tiles((severity.capitalize(), f"{count:,}", "") for severity, count in counts.items() if count)
     heading("Findings", "the gravest first; choose one for its evidence")
-    ordered = sorted(found, key=lambda entry: (_GRAVEST.index(entry.severity), -entry.packets, entry.id))
-    rows = Rows(_COLUMNS, _TYPES, [_row(entry) for entry in ordered])
-    table(rows, look.zone, key="findings", titles=_TITLES, on_pick=lambda number: _open(look, ordered[number]))
+    rows = rows_of(found)
+    table(rows, look.zone, key="findings", titles=TITLES, on_pick=lambda number: _open(look, found[number]))
     downloads([Download("findings", lambda: rows)], look.zone)
+
+
+def gravest_first(look: Look) -> list[Finding]:
+    """What stands out of a look's packets."""
+    found = look.ask("findings", partial(_ask, look=look))
+    return sorted(found, key=lambda entry: (_GRAVEST.index(entry.severity), -entry.packets, entry.id))
+
+
+def rows_of(found: list[Finding]) -> Rows:
+    """Findings as rows of a table."""
+    return Rows(_COLUMNS, _TYPES, [_row(entry) for entry in found])
 
 
 def _ask(reader: Reader, _: Where, look: Look) -> list[Finding]:

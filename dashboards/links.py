@@ -162,7 +162,7 @@ _SINGLE: dict[str, _Check] = {
     "zone": (is_zone, "a time zone such as UTC or Europe/Berlin"),
     "refresh": (lambda text: text in REFRESH, f"one of {', '.join(REFRESH)}"),
 }
-SPLITS = ("direction", "protocol", "none")
+SPLITS = ("direction", "protocol", "namespace", "none")
 _PLACES: dict[str, _Check] = {
     "address": (lambda text: bool(re.fullmatch(r"[0-9a-fA-F:.]{2,45}", text)), "an address such as 10.0.0.7"),
     "finding": (lambda text: len(text) <= 200, "the name of a finding"),

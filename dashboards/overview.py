@@ -5,10 +5,11 @@ Rule: every bar leads to the packets behind it: a click on one filters by it, a 
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Hashable
 
 import streamlit as st
 
+from analytics.reader import Reader
 from dashboards import questions
 from dashboards.empty import nothing
 from dashboards.links import NEWEST
@@ -29,7 +30,7 @@ from dashboards.questions import Fresh, Totals
 from dashboards.tables import Download, ago, downloads, table
 
 _NEW_SHOWN = 100
-_NEW_NOTE = {True: "who, where to and port", False: "no earlier day to compare"}
+_NEW_LASTS_S = 60
 _RANKINGS = (SOURCES, DESTINATIONS, PORTS, WORKLOADS)
 
 
@@ -39,25 +40,49 @@ def show(look: Look) -> None:
     if not total.packets:
         nothing(look)
         return
-    edge = (look.moment.newest or look.now) - NEWEST
-    fresh = look.ask("new", partial(questions.new_pairs, edge=edge, limit=_NEW_SHOWN))
-    _figures(look, total, fresh)
+    figures = st.empty()
+    compared = _new_question(look)
+    if not look.desk.knows(0, look.zone_name, compared):
+        with figures:
+            _figures(look, total, None, "being compared")
     entries = [over_time(look, total)]
     for pair in (_RANKINGS[:2], _RANKINGS[2:]):
         for column, entry in zip(st.columns(2, gap="large"), pair, strict=True):
             with column:
                 entries.append(ranking(look, entry))
+    # Asked last, since it looks at a month, and not of this snapshot: packets come faster than that can be done.
+    fresh = look.desk.ask(0, look.zone_name, compared, lambda reader: _ask_new(reader, look))
+    with figures:
+        _figures(look, total, fresh, "who, where to and port" if fresh else "no earlier day to compare")
     _new(look, fresh)
     downloads([*entries, *([Download("new", lambda: fresh.rows)] if fresh else [])], look.zone)
 
 
-def _figures(look: Look, total: Totals, fresh: Fresh | None) -> None:
+def _new_question(look: Look) -> Hashable:
+    """What tells this question from others; the same for a minute."""
+    view = look.view
+    return (
+        "new",
+        view.filters,
+        view.since,
+        view.until,
+        int(look.now.timestamp() // _NEW_LASTS_S),
+        not look.moment.newest,
+    )
+
+
+def _ask_new(reader: Reader, look: Look) -> Fresh | None:
+    edge = (look.moment.newest or look.now) - NEWEST
+    return questions.new_pairs(reader, look.where, edge, _NEW_SHOWN)
+
+
+def _figures(look: Look, total: Totals, fresh: Fresh | None, note: str) -> None:
     last = total.last
     tiles((
         ("Denied packets", f"{total.packets:,}", _trend(look, total.packets)),
         ("Sources", f"{total.sources:,}", f"seen by {many(total.nodes, 'node')}"),
         ("Destinations", f"{total.destinations:,}", many(total.ports, "port")),
-        ("New since yesterday", f"{fresh.pairs:,}" if fresh else "–", _NEW_NOTE[bool(fresh)]),
+        ("New since yesterday", f"{fresh.pairs:,}" if fresh else "–", note),
         ("Last denied", ago(last, look.now) if last else "–", f"{look.local(last):%d %b %Y %H:%M:%S}" if last else ""),
     ))  # fmt: skip
 

@@ -27,11 +27,11 @@ from dashboards.theme import Theme, named
 _SHOWN = 8
 # How many values a filter offers.
 HINTS = 40
-_LISTS = ("source", "destination", "port", "workload", "node")
-_SPLIT_NAMES = {"direction": "Direction", "protocol": "Protocol", "none": "Total"}
+LISTS = ("source", "destination", "port", "workload", "node")
+_SPLIT_NAMES = {"direction": "Direction", "protocol": "Protocol", "namespace": "Namespace", "none": "Total"}
 # Each of these keeps its colour whatever else is there.
 _ORDER = {"direction": ("ingress", "egress", "host", "pod to pod"), "protocol": ("tcp", "udp", "icmp", "icmpv6")}
-_UNNAMED = {"direction": "pod to pod", "protocol": "none", "none": "denied packets"}
+_UNNAMED = {"direction": "pod to pod", "protocol": "none", "namespace": "no pod", "none": "denied packets"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ def over_time(look: Look, total: Totals) -> Download:
 def _colours(slices: list[Slice], split: str) -> dict[str, str]:
     """The series that are there, in their order, each with its colour; well-known ones keep theirs at all times."""
     there = {found.series for found in slices}
-    names = [*_ORDER.get(split, ()), *sorted(there.difference(_ORDER.get(split, ())))]
+    known = _ORDER.get(split, ())
+    names = [*known, *sorted(there.difference(known), key=lambda name: (name == questions.OTHERS, name))]
     series = theme_of_browser().series
     return {name: series[place % len(series)] for place, name in enumerate(names) if name in there}
 
@@ -145,13 +146,13 @@ def _top(look: Look, entry: Ranking) -> Rows:
 
 
 def ranked_in(look: Look, by: str) -> Rows:
-    """What is denied most, found for all lists of a page at once.
+    """What is denied most, found for all lists of a page at once."""
+    return ranked_together(look, LISTS if by in LISTS else (by,))[by]
 
-    Filters offer what there is without them, so where nothing is filtered both are one question.
-    """
-    names = _LISTS if look.view.filters else tuple(questions.RANKED)
-    wanted = names if by in names else (by,)
-    return look.ask("ranked", lambda reader, where: questions.ranked(reader, where, wanted, HINTS), wanted)[by]
+
+def ranked_together(look: Look, names: tuple[str, ...]) -> dict[str, Rows]:
+    """What is denied most, by each of these."""
+    return look.ask("ranked", lambda reader, where: questions.ranked(reader, where, names, HINTS), names)
 
 
 def _bar(look: Look, entry: Ranking, row: Mapping[str, Any]) -> Bar:

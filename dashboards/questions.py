@@ -5,11 +5,12 @@ Rule: SQL is constant; what it is about comes as `Where` and parameters. Counts 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import gcd
 
+from analytics.attribution import mentioned
 from analytics.filters import Where
 from analytics.queries import overview
 from analytics.reader import Reader, Rows
@@ -17,15 +18,11 @@ from analytics.reader import Reader, Rows
 # The view `denied` joins each packet with who it was from and to. Where a question is not about that, it is asked of
 # the same packets without: planning the joins alone takes longer than such a question.
 _LEAN = "(SELECT *, greatest(repeat_count, 1) AS packet_count FROM packets WHERE follow_up IS NULL)"
-_ATTRIBUTED = re.compile(
-    r"\b(?:(?:source|destination)_(?:pod|namespace|workload|workload_kind|node|service|name|class|by)"
-    r"|namespace|pod|workload|denied_by|decided_by|why|attribution_conflict)\b"
-)
 
 
-def denied(where: Where) -> str:
-    """What to select the denied packets from that `where` can be asked of."""
-    return "denied" if _ATTRIBUTED.search(where.sql) else _LEAN
+def denied(where: Where, *columns: str) -> str:
+    """What to select the denied packets from that `where` and these columns can be asked of."""
+    return "denied" if mentioned(" ".join((where.sql, *columns))) else _LEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ RANKED: dict[str, tuple[str, ...]] = {
     "destination pod": ("destination_namespace", "destination_pod"),
     "destination service": ("destination_namespace", "destination_service"),
     "class": ("source_class",),
-    "logging policy": ("policy_namespace", "policy_name"),
+    "policy": ("denied_by",),
 }
 
 
@@ -85,17 +82,46 @@ def ranked(reader: Reader, where: Where, names: Sequence[str], limit: int) -> di
     return dict(zip(names, overview(reader, where, [RANKED[name] for name in names], limit), strict=True))
 
 
-SERIES = {"direction": "direction", "protocol": "protocol", "none": "'denied packets'"}
+SERIES = {
+    "direction": "direction",
+    "protocol": "protocol",
+    "namespace": "namespace",
+    "none": "'denied packets'",
+}
+# The colours that can be told apart are one more: the last is for the rest.
+_MOST_SERIES = 7
+OTHERS = "all others"
+# Of these is a quarter of an hour: the distance of every zone from UTC is so many of them.
+_QUARTER_US = 900_000_000
+# Times are counted in small stretches first, which is a division; only those are put into the bars of a zone.
 _BY_TIME = """
-SELECT time_bucket($width::INTERVAL, time, $zone) AS start, {series} AS series, sum(packet_count)::BIGINT AS packets
-FROM {denied} WHERE {where} AND time IS NOT NULL GROUP BY ALL ORDER BY ALL LIMIT 20000
+WITH stretches AS MATERIALIZED (
+    SELECT epoch_us(time) // {stretch} AS stretch, {series} AS series, sum(packet_count)::BIGINT AS packets
+    FROM {denied} WHERE {where} AND time IS NOT NULL GROUP BY stretch, series
+), most AS (
+    SELECT series, row_number() OVER (ORDER BY sum(packets) DESC, series) AS place FROM stretches GROUP BY series
+)
+SELECT time_bucket($width::INTERVAL, make_timestamptz(stretch * {stretch}), $zone) AS start,
+    CASE WHEN place <= {most} THEN most.series ELSE '{others}' END AS series, sum(packets)::BIGINT AS packets
+FROM stretches JOIN most ON most.series IS NOT DISTINCT FROM stretches.series
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
 def by_time(reader: Reader, where: Where, seconds: int, split: str) -> Rows:
-    """Denied packets in each stretch of so many seconds, apart by what `split` (a key of SERIES) names."""
+    """Denied packets in each stretch of so many seconds, apart by what `split` (a key of SERIES) names.
+
+    Of many series the greatest are told apart, and the rest is one named OTHERS.
+    """
     width = f"{seconds // 86_400} days" if seconds % 86_400 == 0 else f"{seconds} seconds"
-    sql = _BY_TIME.format(series=SERIES[split], denied=denied(where), where=where.sql)
+    sql = _BY_TIME.format(
+        stretch=gcd(seconds * 1_000_000, _QUARTER_US),
+        series=SERIES[split],
+        denied=denied(where, SERIES[split]),
+        where=where.sql,
+        most=_MOST_SERIES,
+        others=OTHERS,
+    )
     return reader.rows(sql, {**where.parameters, "width": width, "zone": reader.zone})
 
 

@@ -6,13 +6,16 @@ Rule: an address is not a pod; who had it is shown with the times, and what is n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
 from analytics.filters import Where
+from analytics.findings import Finding
 from analytics.reader import Reader, Rows
 from dashboards import questions
 from dashboards.empty import nothing
+from dashboards.findings import TITLES, gravest_first, rows_of
 from dashboards.geo import place_of
 from dashboards.look import Look, go
 from dashboards.markup import heading, notice, tiles
@@ -72,7 +75,22 @@ def show(look: Look) -> None:
             with column:
                 entries.append(ranking(mine, entry))
         downloads(entries, look.zone)
+    _findings(mine)
     _history(look, address)
+
+
+def _findings(mine: Look) -> None:
+    """What stands out of this address; a row leads to its evidence."""
+    found = gravest_first(mine)
+    if not found:
+        return
+    heading("Findings", "what stands out of what it tried; choose one for its evidence")
+    pick = partial(_open_finding, mine, found)
+    table(rows_of(found), mine.zone, key="source-findings", titles=TITLES, on_pick=pick)
+
+
+def _open_finding(mine: Look, found: list[Finding], number: int) -> None:
+    go(mine.view.at(address="", finding=found[number].id), "findings")
 
 
 def _choice(look: Look, address: str) -> None:
