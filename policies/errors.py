@@ -52,7 +52,12 @@ class SelectorError(PolicyError):
         super().__init__([Problem("selector", Place("selector", 1, column), "", str(self))])
 
     def __str__(self) -> str:
-        return f"invalid selector {self.text!r} at column {self.column}: {self.reason}"
+        shown = self.text if len(self.text) <= _SHOWN else self.text[:_SHOWN] + "…"
+        return f"invalid selector {shown!r} at column {self.column}: {self.reason}"
+
+
+_SHOWN = 1024
+"""Characters of a selector that a message repeats: as many as Calico allows one to have."""
 
 
 class ClusterError(PolicyError):

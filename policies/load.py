@@ -334,6 +334,8 @@ class _Finder:
 
 def _near_field(missing: str, fields: Iterable[str]) -> str:
     wrong = next((name for name in fields if name.lower() == missing.lower()), None)
+    if wrong == missing:
+        return "its value must be text: put it in quotes, or write what was meant"
     return f"write {missing!r} instead of {wrong!r}: names count with their case" if wrong else "every object has one"
 
 

@@ -28,7 +28,7 @@ from policies.errors import ClusterError
 from tests.policies.apiserver import ApiServer
 
 ROOT = Path(__file__).parents[2]
-QUICK = Cadence(batch_s=0.05, discover_s=600, first_pause_s=0.02, longest_pause_s=0.1)
+QUICK = Cadence(batch_s=0.2, discover_s=600, first_pause_s=0.02, longest_pause_s=0.1)
 PATIENCE_S = 120
 
 
@@ -121,7 +121,7 @@ def until(store: str, sql: str, holds: Callable[[list[Any]], bool]) -> list[Any]
     with Reader(store) as reader:
         while not holds(found := list(reader.rows(sql).rows)):
             assert time.monotonic() < end, found
-            time.sleep(0.1)
+            time.sleep(0.3)
     return found
 
 

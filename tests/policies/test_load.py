@@ -201,6 +201,10 @@ MISTAKES = {
         "Kind: x\napiVersion: v1\n",
         "p.yaml:1:1: no 'kind'; write 'kind' instead of 'Kind': names count with their case",
     ),
+    "kind of a number": (
+        "kind: 7\napiVersion: v1\n",
+        "p.yaml:1:1: no 'kind'; its value must be text: put it in quotes, or write what was meant",
+    ),
     "no name": (
         KUBERNETES.replace("  name: web\n", ""),
         "p.yaml:4:3: this NetworkPolicy has no metadata.name; give it a name",
