@@ -58,12 +58,14 @@ def doctor(
 
 
 def show(findings: list[Finding]) -> None:
-    """One line for each finding, and one for what to do."""
+    """One line for each finding, and one for what to do; names and prefixes may hold anything, so they are escaped."""
+    from analytics.values import harmless
+
     for finding in findings:
         status = click.style(f"{finding.status:<4}", fg=_COLOURS[finding.status], bold=finding.status == "fail")
-        click.echo(f"{status}  {finding.check:<10}  {finding.found}")
+        click.echo(f"{status}  {finding.check:<10}  {harmless(finding.found)}")
         if finding.fix:
-            click.echo(f"{'':<18}do: {finding.fix}")
+            click.echo(f"{'':<18}do: {harmless(finding.fix)}")
 
 
 COMMANDS = (doctor,)

@@ -336,7 +336,7 @@ def _target(url: str) -> TargetFacts:
     except CollectorError as error:
         return TargetFacts(redacted(url).strip("'"), str(error), wrong=True)
     except Broken as error:
-        return TargetFacts(redacted(url).strip("'"), str(error))
+        return TargetFacts(target.name, str(error))
     return TargetFacts(target.name, silent=target.scheme == "udp")
 
 

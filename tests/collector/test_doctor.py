@@ -22,6 +22,7 @@ import pytest
 from analytics import Commit, Writer
 from collector.daemons import Daemon, Journald, takes
 from collector.doctor import examine
+from collector.doctor_commands import show
 from collector.facts import Facts, Kernel, Log, StoreFacts, TargetFacts, Unknown, sample
 from collector.findings import Finding
 from collector.rules import LogRule, Rules, iptables_rules, nft_rules
@@ -232,7 +233,7 @@ def test_looking_takes_no_lock(tmp_path: Path) -> None:
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(5):
             Writer(store).close()
     finally:
         stop.set()
@@ -434,3 +435,19 @@ def test_a_healthy_set_up_has_no_failure(net: Network, tmp_path: Path) -> None:
     odd = [finding.found for finding in findings if finding.status != "ok"]
     assert odd in ([], ["the kernel's clock is not synchronised"])
     assert code == 0
+
+
+def test_what_is_shown_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """A prefix out of a log, or the name of a file, is printed without what a terminal would act on."""
+    show([Finding("prefix", "fail", "lines have \x1b[2J\n\u202e", "denylog collect --log-prefix '\x1b]0;x\x07'")])
+    assert capsys.readouterr().out.count("\n") == 2
+    show([Finding("prefix", "fail", "\x1b[2J\u202e", "\x07")])
+    assert not set(capsys.readouterr().out) & {"\x1b", "\u202e", "\x07"}
+
+
+def test_a_name_that_does_not_resolve_is_shown_with_its_port(tmp_path: Path) -> None:
+    """The remedy of a target that does not answer names host and port, also where the URL left the port out."""
+    _, findings = doctor(str(tmp_path / "log"), "--store", str(tmp_path), "--forward", "relp://nosuch.invalid")
+    found = next(finding for finding in findings if finding.check == "target")
+    assert found.found.startswith("relp://nosuch.invalid:2514 does not answer")
+    assert "nc -vz nosuch.invalid 2514" in found.fix

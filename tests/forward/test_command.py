@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from analytics import Reader
-from tests.collector.live import lines
+from tests.collector.live import lines, wait_until
 from tests.forward.conftest import make_store
 from tests.forward.receivers import ROOT, Certificates, free_port, missing_rsyslog, rsyslog
 
@@ -161,9 +161,7 @@ def test_collect_forwards(tmp_path: Path, certificates: Certificates) -> None:
             server.stop(signal.SIGKILL)
             with log.open("a") as file:
                 file.write(lines(range(500, 800)))
-            time.sleep(3)
-            with Reader(store) as reader:
-                assert reader.rows("SELECT count(*) FROM packets").rows == [(800,)]
+            assert len(wait_until(Path(store), 800)) == 800
             server.start()
             found = server.wait_for(800, 30)
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()

@@ -14,8 +14,8 @@ import pytest
 
 from analytics.inbox import deposit
 from analytics.inventory import observe
-from tests.forward.receivers import ROOT, Certificates, missing_rsyslog, rsyslog
-from tests.system.kernel import CLIENT4, LOG_ALL, POD4, missing, network
+from tests.forward.receivers import ROOT, Certificates, Server, missing_rsyslog, rsyslog
+from tests.system.kernel import CLIENT4, LOG_ALL, POD4, Network, missing, network
 
 pytestmark = [
     pytest.mark.system,
@@ -47,7 +47,7 @@ def pod(name: str, address: str) -> dict[str, Any]:
 
 def test_from_the_kernel_to_the_far_end(tmp_path: Path, certificates: Certificates) -> None:
     """A packet denied in a namespace here arrives at a server over TLS within five seconds, with the names of
-    both pods."""
+    both pods. Up to five are sent, since other tests turn the kernel's one switch off."""
     store = str(tmp_path / "store")
     deposit(store, observe([pod("web", CLIENT4), pod("db", POD4)], at=datetime.now(UTC)))
     (tmp_path / "node.conf").write_text(NODE.format(folder=tmp_path))
@@ -60,25 +60,30 @@ def test_from_the_kernel_to_the_far_end(tmp_path: Path, certificates: Certificat
         node = subprocess.Popen(["rsyslogd", "-n", "-f", str(tmp_path / "node.conf"), "-i", str(tmp_path / "pid")])
         collector = subprocess.Popen([*collect, *forward, str(tmp_path / "kern.log")], cwd=ROOT)
         try:
-            net.send(packet(40_001))
-            assert server.wait_for(1, 30), "nothing arrives at all"
-            before = server.count()
-            LOG_ALL.write_text("1")  # one switch for the whole machine: another test may have turned it off meanwhile
-            began = time.monotonic()
-            net.send(packet(40_002))
-            while server.count() == before and time.monotonic() - began < 2 * WITHIN_S:
-                time.sleep(0.05)
-            took = time.monotonic() - began
+            assert any(arrives(net, server, port, 15) for port in (40_001, 40_002)), "nothing arrives at all"
+            in_time = next((port for port in range(40_003, 40_008) if arrives(net, server, port, WITHIN_S)), None)
         finally:
             for process in (collector, node):
                 process.terminate()
                 process.wait(20)
         found = [message["parsed"]["rfc5424-sd"]["denylog@32473"] for message in server.messages()]
-    arrived = next(fields for fields in found if fields["destination_port"] == "40002")
+    assert in_time, "nothing arrives in time"
+    arrived = next(fields for fields in found if fields.get("destination_port") == str(in_time))
     names = ("source_namespace", "source_pod", "destination_namespace", "destination_pod")
     assert [arrived.get(name) for name in names] == ["shop", "web", "shop", "db"]
     assert (arrived["source_ip"], arrived["destination_ip"], arrived["protocol"]) == (CLIENT4, POD4, "udp")
-    assert took < WITHIN_S
+
+
+def arrives(net: Network, server: Server, port: int, seconds: float) -> bool:
+    """Is a packet to this port a message at the far end before the time is over?"""
+    LOG_ALL.write_text("1")
+    began = time.monotonic()
+    net.send(packet(port))
+    while time.monotonic() - began < seconds:
+        if any(f" DPT={port} " in message["msg"] for message in server.messages()):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def packet(port: int) -> str:

@@ -50,7 +50,7 @@ def alive(process: subprocess.Popen[bytes], condition: Callable[[], bool], secon
         time.sleep(0.1)
 
 
-SMALL = Trial(messages=2_000, window=50, rate=500, kills=2, outages=1)
+SMALL = Trial(messages=1_500, window=50, rate=500, kills=2, outages=1)
 LARGE = Trial(messages=100_000, window=500, rate=4_000, kills=10, outages=2)
 
 

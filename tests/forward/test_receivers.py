@@ -116,7 +116,7 @@ def test_tls_refuses(
     sent or counted as sent, and --once says why."""
     if reason := missing_rsyslog():
         pytest.skip(reason)
-    monkeypatch.setattr(outage, "ONCE_PATIENCE_S", 1.0)
+    monkeypatch.setattr(outage, "ONCE_PATIENCE_S", 0.0)
     query, told = REFUSED[case]
     settings = query.format(ca=certificates.path("ca.pem"), foreign=certificates.path("foreign.pem"))
     with rsyslog(tmp_path, kind, certificates) as server:
@@ -139,7 +139,7 @@ def test_a_fingerprint_is_enough(store: str, forward: Forward, tmp_path: Path, c
 
 def test_nobody_listens(store: str, forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal is noticed over UDP as over TCP: nothing counts as sent."""
-    monkeypatch.setattr(outage, "ONCE_PATIENCE_S", 1.0)
+    monkeypatch.setattr(outage, "ONCE_PATIENCE_S", 0.0)
     for scheme in ("udp", "tcp"):
         with pytest.raises(outage.Unreachable, match="refused"):
             forward(f"{scheme}://127.0.0.1:{free_port()}")
@@ -166,20 +166,31 @@ def test_other_formats_arrive(
         assert [getattr(packet, "uptime_s", None) for packet in packets] == [row["uptime_s"] for row in rows]
 
 
+HOSTILE = ['a"]\n<5>1 - evil - - - - -', "x\0y", "\x1b[2J", "p\\", "\u202e]"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with packets that carry such texts."""
+    folder = str(tmp_path_factory.mktemp("hostile") / "store")
+    with Writer(folder) as writer:
+        writer.commit(make_commit([{"prefix": text, "node": text, "policy_name": text} for text in HOSTILE]))
+    return folder
+
+
 @pytest.mark.parametrize("form", FORMATS)
-def test_hostile_text_is_one_message(form: str, forward: Forward, tmp_path: Path, certificates: Certificates) -> None:
+def test_hostile_text_is_one_message(
+    form: str, hostile: str, forward: Forward, tmp_path: Path, certificates: Certificates
+) -> None:
     """Line ends, quotes, brackets and NULs in a log do not make a second message at the server, nor end a field."""
     if reason := missing_rsyslog():
         pytest.skip(reason)
-    hostile = ['a"]\n<5>1 - evil - - - - -', "x\0y", "\x1b[2J", "p\\", "\u202e]"]
-    folder = str(tmp_path / "hostile")
-    with Writer(folder) as writer:
-        writer.commit(make_commit([{"prefix": text, "node": text, "policy_name": text} for text in hostile]))
     with rsyslog(tmp_path, "tcp", certificates) as server:
-        forward(f"tcp://127.0.0.1:{server.port}?framing=lines&format={form}", folder)
-        time.sleep(0.5)
+        forward(f"tcp://127.0.0.1:{server.port}?framing=lines&format={form}", hostile)
+        server.wait_for(len(HOSTILE))
+        time.sleep(0.2)
         found = server.messages()
-    assert len(found) == len(hostile)
+    assert len(found) == len(HOSTILE)
     if form == "rfc5424":
         assert [structured(message)["source_offset"] for message in found] == ["0", "100", "200", "300", "400"]
         assert structured(found[3])["prefix"] == "p\\"
