@@ -232,7 +232,9 @@ def reason(error: OSError) -> str:
     """One clause about what the system, the resolver or the TLS library said."""
     match error:
         case ssl.SSLCertVerificationError():
-            return f"the server's certificate is refused: {error.verify_message}"
+            return f"the server's certificate is refused: {error.verify_message.rstrip('.')}"
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return "TLS: closed by the server"
         case ssl.SSLError():
             return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
         case socket.gaierror():

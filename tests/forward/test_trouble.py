@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import socket
+import ssl
 import threading
 import time
 from contextlib import closing
@@ -72,6 +73,16 @@ def test_a_store_that_is_made_anew_is_followed(tmp_path: Path) -> None:
                 stop.set()
                 thread.join(20)
     assert errors == []
+
+
+def test_what_tls_says_is_one_clause() -> None:
+    """A server that hangs up in the handshake, and a certificate for another address, are told without OpenSSL's
+    places and full stops."""
+    hung_up = ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:1)")
+    assert wire.reason(hung_up) == "TLS: closed by the server"
+    refused = ssl.SSLCertVerificationError(1, "x")
+    refused.verify_message = "certificate is not valid for '127.0.0.1'."
+    assert wire.reason(refused).endswith("certificate is not valid for '127.0.0.1'")
 
 
 def test_descriptors_beyond_those_of_select() -> None:
