@@ -86,6 +86,7 @@ def aged(store: Path, folder: Path, version: str) -> Path:
     other = folder / "store"
     shutil.copytree(store, other)
     with Writer(str(other)) as writer:
+        assert writer._connection
         writer._connection.execute(
             "UPDATE meta SET value = $version WHERE key = 'schema_version'", {"version": version}
         )
