@@ -82,8 +82,8 @@ COLUMNS = {
     **_side_columns("destination"),
     "attribution_conflict": f"coalesce({_conflict('source')}, false) OR coalesce({_conflict('destination')}, false)",
     **{name: _denied(name) for name in ("namespace", "pod", "workload")},
-    "denied_by": f"CASE WHEN v.decided_by IS NULL AND {_BY_PREFIX} THEN [{_PREFIX_KIND} ELSE p.policy_kind END || ' ' || "
-    "coalesce(p.policy_namespace || '/', '') || p.policy_name] ELSE v.denied_by END",
+    "denied_by": f"CASE WHEN v.decided_by IS NULL AND {_BY_PREFIX} THEN [{_PREFIX_KIND} ELSE p.policy_kind END || "
+    "' ' || coalesce(p.policy_namespace || '/', '') || p.policy_name] ELSE v.denied_by END",
     "decided_by": f"coalesce(v.decided_by, CASE WHEN {_BY_PREFIX} THEN 'prefix' END)",
     "why": f"CASE WHEN v.decided_by IS NULL AND {_BY_PREFIX} THEN 'the log prefix names this policy' ELSE v.why END",
 }

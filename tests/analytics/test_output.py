@@ -54,7 +54,7 @@ def test_json_lines_are_the_same_rows() -> None:
 
 
 def test_csv_is_read_back() -> None:
-    """CSV is quoted as needed, null is empty, numbers stay, a would-be formula gets an apostrophe, escapes are shown."""
+    """CSV is quoted as needed, null is empty, numbers stay, a formula gets an apostrophe, escapes are shown."""
     header, first, second = csv.reader(io.StringIO(_written("csv")))
     assert header == ["time", "name", "count", "flags", "inner"]
     assert first == ["2026-11-20T12:00:00+00:00", "a,b", "3", '["SYN", "ACK"]', '{"ttl":3}']
