@@ -14,7 +14,7 @@ import duckdb
 from analytics import engine, schema
 from analytics.attribution import mentioned
 from analytics.filters import Where
-from analytics.store import Store, StoreError, require, resolve
+from analytics.store import Store, StoreError, private_files, require, resolve
 
 _COPY = {
     "parquet": "FORMAT parquet, COMPRESSION zstd",
@@ -52,7 +52,8 @@ def export(store: str, target: str, form: str | None = None, where: Where | None
     _check(source, path, force)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        count = _write(source, unfinished, form, where or Where())
+        with private_files():
+            count = _write(source, unfinished, form, where or Where())
         _publish(unfinished, path, force)
     except OSError as error:
         raise StoreError(

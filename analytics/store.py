@@ -228,7 +228,8 @@ class WriterLock:
 
 def _open_lock(store: Store) -> int:
     try:
-        return os.open(store.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # What is opened is written to, so it must not be a link that the folder's owner has put there for root.
+        return os.open(store.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise unusable(store.lock, error) from error
 

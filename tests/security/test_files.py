@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
-from analytics import Writer
+import pytest
+
+from analytics import StoreError, Writer
 from tests.collector.live import REPOSITORY, lines
 
 _DUMP = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "1"}}'
@@ -38,6 +41,41 @@ def test_store_and_inbox(tmp_path: Path) -> None:
         denylog(0, "inventory", "import", "--store", str(store), str(dump))
         assert list((store / "inbox").iterdir())
         assert modes(store) == {(True, 0o750), (False, 0o640)}
+
+
+@pytest.mark.parametrize("name", ["denied.csv", "denied.parquet", "denied.duckdb"])
+def test_export(tmp_path: Path, name: str) -> None:
+    """An export holds the same rows as the store, so others do not see it either."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    log.write_text(lines(range(3)))
+    denylog(0, "ingest", "--store", str(store), str(log))
+    denylog(0, "export", "--store", str(store), str(tmp_path / name))
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640
+
+
+def test_lock_is_no_link(tmp_path: Path) -> None:
+    """A link in the place of the lock is not followed: root would write to whatever the folder's owner names."""
+    store, victim = tmp_path / "store", tmp_path / "victim"
+    victim.write_text("precious\n")
+    store.mkdir()
+    (store / "writer.lock").symlink_to(victim)
+    with pytest.raises(StoreError, match="symbolic link"):
+        Writer(str(store))
+    assert victim.read_text() == "precious\n"
+
+
+def test_lock_of_a_reader_is_told(tmp_path: Path) -> None:
+    """Who may only read the lock can hold it; a writer is refused in a sentence and starts when it is free."""
+    store = tmp_path / "store"
+    Writer(str(store)).close()
+    descriptor = os.open(store / "writer.lock", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="is being written to by another process"):
+            Writer(str(store))
+    finally:
+        os.close(descriptor)
+    Writer(str(store)).close()
 
 
 def test_state_of_the_forwarder(tmp_path: Path) -> None:
