@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _PIPE = 64 * 1024  # bytes that a pipe holds
 _STOP_S = 5.0
+_SETTLED_S = 2.0  # a journalctl that may not read anything, or is given nonsense, ends sooner
 
 
 class Journal:
@@ -44,6 +45,8 @@ class Journal:
         self.behind = True
         self._command = [program, "--quiet", "--no-pager", "--output=json", "--all"]
         self._command += [f"--directory={directory}"] if directory else []
+        # `--merge` brings what other machines have sent, too
+        self._matches = ["_TRANSPORT=kernel", *([] if directory else [f"_MACHINE_ID={_identity('')}"])]
         self._book, self.settings = book, settings
         self._name = f"journal:{os.path.abspath(directory)}" if directory else "journal"
         self._position = self._known(directory)
@@ -51,6 +54,7 @@ class Journal:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
         self._pause, self._due = _FIRST_PAUSE_S, 0.0
+        self._trouble, self._launched = "", 0.0
 
     def read(self, budget: int) -> Iterator[Piece]:
         """The records that journalctl has written, at most about `budget` bytes of them."""
@@ -66,7 +70,7 @@ class Journal:
             piece = piece_of(records, self._position, cursor, self.settings, gaps=gaps)
             self._position = piece.position
             self._book.note(piece.position)
-            self._pause = _FIRST_PAUSE_S
+            self._pause, self._trouble = _FIRST_PAUSE_S, ""
             yield piece
 
     def descriptors(self) -> Iterable[int]:
@@ -82,8 +86,10 @@ class Journal:
         return []
 
     def failed(self) -> list[tuple[str, str]]:
-        """None: a journalctl that fails ends the run."""
-        return []
+        """What journalctl said when it ended, until one runs that does not end at once; with `once` it ends the run."""
+        if self._process is not None and time.monotonic() - self._launched > _SETTLED_S:
+            self._trouble = ""
+        return [(self._name, self._trouble)] if self._trouble else []
 
     def close(self) -> None:
         """End journalctl."""
@@ -105,20 +111,23 @@ class Journal:
         cursor = self._position.cursor
         gone = bool(cursor) and not self._has(cursor)
         gaps = (self._vacuumed(),) if gone else ()
-        command = [*self._command, *self._where(cursor, gone=gone), "_TRANSPORT=kernel"]
-        self._errors.truncate(0)
+        command = [*self._command, *self._where(cursor, gone=gone), *self._matches]
+        self._errors.seek(0)  # journalctl writes where this stands: both have the same description of the file
+        self._errors.truncate()
+        self._launched = time.monotonic()
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0)
         os.set_blocking(self._output.fileno(), self.settings.once)
         self.behind = True
         return gaps
 
     def _where(self, cursor: str, *, gone: bool) -> list[str]:
-        follow = [] if self.settings.once else ["--follow", "--no-tail"]
+        # `--follow` alone means this boot only, and finds nothing behind a cursor of the last one
+        follow = [] if self.settings.once else ["--merge", "--follow", "--no-tail"]
         if cursor:
             # journalctl 252 passes over one record even where it is not the one of the cursor
             return [*follow, f"--cursor={cursor}" if gone else f"--after-cursor={cursor}"]
         if isinstance(self.settings.read_from, End) and not self._position.lines:
-            return ["--lines=0"] if self.settings.once else ["--follow", "--lines=0"]
+            return ["--lines=0"] if self.settings.once else ["--merge", "--follow", "--lines=0"]
         return follow
 
     def _has(self, cursor: str) -> bool:
@@ -160,7 +169,8 @@ class Journal:
             if code:
                 raise CollectorError("journalctl", said or f"ended with status {code}")
             return
-        _LOG.warning("journalctl ended (%s); it is started again", said or f"status {code}")
+        self._trouble = f"journalctl ended ({said or f'status {code}'})"
+        _LOG.warning("%s; it is started again", self._trouble)
         self._due = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from analytics import Position, Reader, Writer
 from collector import Settings, Summary
 from collector.book import Book
 from collector.follow import follow
+from collector.journal import Journal
 from collector.kmsg import Kmsg
 from tests.collector.live import wait_until
 
@@ -183,3 +185,71 @@ def wait_for(store: Path, count: int) -> None:
     """Wait until so many rows are there."""
 
     assert len(wait_until(store, count)) == count
+
+
+@pytest.mark.system
+def test_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """While journalctl ends again and again the journal counts as failed, which `/readyz` shows."""
+    if shutil.which("journalctl") is None:
+        pytest.skip("needs journalctl")
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    journal = Journal(str(folder), Book([]), Settings())
+    folder.rmdir()
+    try:
+        assert journal.failed() == []
+        deadline = time.monotonic() + 20
+        while not journal.failed() and time.monotonic() < deadline:
+            list(journal.read(1024))
+        ((name, reason),) = journal.failed()
+        assert name == f"journal:{folder}"
+        assert "No such file" in reason
+        folder.mkdir()
+        deadline = time.monotonic() + 20
+        while journal.failed() and time.monotonic() < deadline:
+            list(journal.read(1024))
+            time.sleep(0.1)
+        assert journal.failed() == []
+    finally:
+        journal.close()
+
+
+@pytest.mark.system
+def test_journal_is_followed_over_a_reboot(tmp_path: Path) -> None:
+    """What the last boot wrote behind the record read last is read before what this boot writes."""
+    if shutil.which("journalctl") is None or not REMOTE.exists():
+        pytest.skip("needs journalctl and systemd-journal-remote")
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    append(folder, ("a" * 32, 1))
+    (before,) = records(folder, Book([]), 1)
+    append(folder, ("a" * 32, 2), ("b" * 32, 3))
+    after = records(folder, Book([before]), 2)
+    assert after[-1].lines == 3
+
+
+def append(folder: Path, *entries: tuple[str, int]) -> None:
+    """Add kernel records to a journal, each of a boot and at a second."""
+    text = "".join(
+        f"__REALTIME_TIMESTAMP={1_700_000_000 + second}000000\n__MONOTONIC_TIMESTAMP={second}000000\n"
+        f"_BOOT_ID={boot}\n_TRANSPORT=kernel\nMESSAGE=record {second}\n\n"
+        for boot, second in entries
+    )
+    command = [str(REMOTE), f"--output={folder}/x.journal", "-"]
+    subprocess.run(command, input=text.encode(), check=True, capture_output=True)
+
+
+def records(folder: Path, book: Book, wanted: int) -> list[Position]:
+    """The positions after each piece of a followed journal, until so many records were read."""
+    journal, found, lines = Journal(str(folder), book, Settings()), [], 0
+    deadline = time.monotonic() + 20
+    try:
+        while lines < wanted and time.monotonic() < deadline:
+            for piece in journal.read(1024 * 1024):
+                lines += piece.lines
+                found.append(piece.position)
+            time.sleep(0.05)
+    finally:
+        journal.close()
+    assert lines == wanted
+    return found
