@@ -17,12 +17,13 @@ from tests.collector.live import REPOSITORY, lines
 _DUMP = '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "1"}}'
 
 
-def denylog(umask: int, *arguments: str) -> None:
-    """The command, started by somebody with this umask."""
+def denylog(umask: int, *arguments: str, code: int = 0) -> str:
+    """What the command says, started by somebody with this umask; it has to end with this code."""
     command = [sys.executable, "-c", "from cli import main; main()", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, env=environment, umask=umask, capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == code, done.stderr.decode()
+    return done.stderr.decode()
 
 
 def modes(folder: Path) -> set[tuple[bool, int]]:
@@ -76,6 +77,21 @@ def test_lock_of_a_reader_is_told(tmp_path: Path) -> None:
     finally:
         os.close(descriptor)
     Writer(str(store)).close()
+
+
+def test_pipe_in_the_place_of_a_log(tmp_path: Path) -> None:
+    """Nobody is made to wait by a pipe that has no writer: it is refused in a sentence."""
+    os.mkfifo(tmp_path / "syslog")
+    said = denylog(0, "collect", "--once", "--store", str(tmp_path / "store"), str(tmp_path / "syslog"), code=3)
+    assert f"{tmp_path}/syslog: is not a regular file" in said
+
+
+def test_link_in_the_place_of_a_log(tmp_path: Path) -> None:
+    """Of a file that a link leads to, lines that are no denied packets are counted, and none of their text is kept."""
+    (tmp_path / "secrets").write_text("user:hash\npassword=hunter2\n")
+    (tmp_path / "syslog").symlink_to(tmp_path / "secrets")
+    said = denylog(0, "collect", "--once", "--store", str(tmp_path / "store"), str(tmp_path / "syslog"))
+    assert "2 lines: 0 packets stored, 2 not ours, 0 rejected" in said
 
 
 def test_state_of_the_forwarder(tmp_path: Path) -> None:
