@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -112,7 +113,11 @@ class Container:
             os.close(writing)
         try:
             with os.fdopen(reading) as information:
-                yield Running(process, json.loads(information.read())["child-pid"])
+                running = Running(process, json.loads(information.read())["child-pid"])
+            try:
+                yield running
+            finally:
+                running.end()
         finally:
             process.kill()
             process.wait()
@@ -126,6 +131,13 @@ class Running:
 
     process: subprocess.Popen[bytes]
     pid: int
+
+    def end(self) -> None:
+        """Kill the program where it still runs: it outlives bubblewrap, since changing its user takes the signal back
+        that --die-with-parent asks for (prctl(2), PR_SET_PDEATHSIG)."""
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def stop(self, number: int) -> tuple[int, str]:
         """Send the program a signal; the exit code and what was said."""
