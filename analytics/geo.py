@@ -20,11 +20,13 @@ from analytics.store import StoreError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an address is: `country` (ISO 3166 code), number of the autonomous system (`asn`), and whose it is."""
+    """Where an address is: `country` (ISO 3166 code), number of the autonomous system (`asn`), whose it is, and
+    `country_name` in English where the file has names."""
 
     country: str | None = None
     asn: int | None = None
     organization: str | None = None
+    country_name: str | None = None
 
 
 NOWHERE = Place()
@@ -87,11 +89,27 @@ def _open(file: str) -> maxminddb.Reader:
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of GeoLite2 Country, City and ASN, which DB-IP and others share."""
+    """The names of GeoLite2 Country, City and ASN, which DB-IP and others share, and those of files without trees."""
     country = record.get("country") or record.get("registered_country") or {}
     told = {
         "country": country.get("iso_code") if isinstance(country, Mapping) else None,
-        "asn": record.get("autonomous_system_number"),
-        "organization": record.get("autonomous_system_organization"),
+        "country_name": _country_name(record),
+        "asn": record.get("autonomous_system_number") or _number(record.get("asn")),
+        "organization": record.get("autonomous_system_organization") or record.get("as_name"),
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _country_name(record: Mapping[str, Any]) -> str | None:
+    """GeoLite2 has names in many languages, others have plain text."""
+    country = record.get("country")
+    if not isinstance(country, Mapping):
+        return country or record.get("country_name")
+    names = country.get("names")
+    return names.get("en") if isinstance(names, Mapping) else None
+
+
+def _number(text: object) -> int | None:
+    """The number of 'AS64500' or '64500'."""
+    digits = str(text).upper().removeprefix("AS")
+    return int(digits) if digits.isascii() and digits.isdigit() else None
