@@ -358,13 +358,3 @@ def _condition(entry: Filter, value: str, context: Context) -> str:
         raise FilterError(entry.flag, value, "text in UTF-8") from None
     except _Unusable as error:
         raise FilterError(entry.flag, value, str(error)) from None
-
-
-def asks_inventory(entry: Filter) -> bool:
-    """Whether a filter is about who had an address; the others can be asked of packets alone, but for `policy`."""
-    return entry.name in _BY_HOLDER
-
-
-_BY_HOLDER = {f"{end}{what}" for end in ("", "from_", "to_") for what in ("namespace", "pod", "workload", "class")} | {
-    "from_service", "to_service", "from_node", "to_node"
-}  # fmt: skip

@@ -74,7 +74,11 @@ CHOICES = {
     "policy": ["log-*", "shop/*", "shop/log-web"],
 }
 # Those that ask who had an address are tested with an inventory, in test_attribution.py.
-assert set(CHOICES) == {entry.name for entry in filters.FILTERS if not filters.asks_inventory(entry)}
+# About who had an address; all others can be asked of packets alone.
+BY_HOLDER = {f"{end}{what}" for end in ("", "from_", "to_") for what in ("namespace", "pod", "workload", "class")} | {
+    "from_service", "to_service", "from_node", "to_node"
+}  # fmt: skip
+assert set(CHOICES) == {entry.name for entry in filters.FILTERS} - BY_HOLDER
 CHOSEN = st.dictionaries(
     st.sampled_from(sorted(CHOICES)), st.lists(st.integers(0, 99), min_size=1, max_size=2), max_size=3
 )
