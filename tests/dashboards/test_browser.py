@@ -103,15 +103,20 @@ def test_click_on_a_bar_filters_by_it(visit: Visit) -> None:
     expect(page.get_by_text(f"from-ip: {query(page)['from-ip'][0]}")).to_be_visible()
 
 
-def test_click_on_a_row_opens_the_packet(visit: Visit) -> None:
-    """A row of the table opens that packet: its fields, and the line as it stands in the log."""
-    page = visit.open("/packets?refresh=off&to-port=22")
+def click_first_row(visit: Visit, page: Page) -> None:
+    """Choose the first packet of the table, and wait for what follows from it."""
     table = page.locator('[data-testid="stDataFrame"]').first
     bounds = table.bounding_box()
     assert bounds
     page.mouse.click(bounds["x"] + 18, bounds["y"] + 52)
     page.wait_for_url(re.compile("packet="))
     visit.settled()
+
+
+def test_click_on_a_row_opens_the_packet(visit: Visit) -> None:
+    """A row of the table opens that packet: its fields, and the line as it stands in the log."""
+    page = visit.open("/packets?refresh=off&to-port=22")
+    click_first_row(visit, page)
     expect(page.get_by_text("One packet")).to_be_visible()
     line = page.locator(".dl-literal").inner_text()
     assert "calico-packet" in line
@@ -122,12 +127,7 @@ def test_click_on_a_row_opens_the_packet(visit: Visit) -> None:
 def test_packet_leads_to_the_policies_that_denied_it(visit: Visit) -> None:
     """From a packet one click goes to the explanation, which names policies and proposes one that would allow it."""
     page = visit.open("/policies?refresh=off&to-port=5432&from-ip=198.51.100.11")
-    table = page.locator('[data-testid="stDataFrame"]').first
-    bounds = table.bounding_box()
-    assert bounds
-    page.mouse.click(bounds["x"] + 18, bounds["y"] + 52)
-    page.wait_for_url(re.compile("packet="))
-    visit.settled()
+    click_first_row(visit, page)
     expect(page.get_by_role("heading", name="Why it was denied")).to_be_visible()
     expect(page.get_by_role("heading", name="What would allow it")).to_be_visible()
     assert "kind: NetworkPolicy" in page.locator(".dl-literal").first.inner_text()
