@@ -1,7 +1,8 @@
 """The `denylog` command: the sub-commands of the packages under one name, and the way an error is told.
 
-Rule: standard output is data, standard error is narration, exit codes are an enum (`analytics.options.Exit`). Nothing
-heavy (duckdb, polars, the grammar) is imported before a command runs, so that `denylog --help` answers at once.
+Rule: standard output is data, standard error is narration, exit codes are an enum (`analytics.options.Exit`). A command
+is loaded when it is called, and what it needs when it runs: a collector carries no other command's modules for months,
+and `denylog --help` answers at once.
 """
 
 from __future__ import annotations
@@ -10,35 +11,105 @@ import io
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from analytics import commands as asking
-from analytics import findings_commands as finding
-from analytics.filters import FilterError
-from analytics.findings_rules import RulesError
-from analytics.inventory_commands import inventory
 from analytics.options import Exit
-from collector import cluster_commands as following
-from collector import commands as writing
-from collector import doctor_commands as diagnosing
-from collector import forward_commands as forwarding
 from collector import logs
-from collector.attribution.commands import join
-from collector.config_commands import configure
-from dashboards import commands as showing
-from policies.commands import policies
+from collector.config_commands import config_option, configure
 
-STDIN_BLOCK = 1024 * 1024
+COMMANDS = {
+    "collect": (
+        "collector.commands:collect",
+        "Follow log files, the journal or /dev/kmsg, and store each denied packet exactly once.",
+    ),
+    "config": (
+        "collector.config_commands:config_group",
+        "The settings: one TOML file, a variable for each key, and where each value comes from.",
+    ),
+    "dashboard": (
+        "dashboards.commands:dashboard",
+        "Show the store in a browser: who is denied, by which policy, and what to do.",
+    ),
+    "doctor": (
+        "collector.doctor_commands:doctor",
+        "Find out why denied packets do not arrive: rules, kernel, syslog, file, prefix, clock, store, targets.",
+    ),
+    "export": (
+        "analytics.commands:export",
+        "Write packets to a file: .duckdb (all tables), .parquet, .csv or .jsonl.",
+    ),
+    "findings": (
+        "analytics.findings_commands:findings",
+        "What the denied packets amount to: scans, sweeps, beacons, wrong policies.",
+    ),
+    "forward": (
+        "collector.forward_commands:forward",
+        "Send stored packets to a syslog server, each once, and go on where it stopped.",
+    ),
+    "ingest": (
+        "collector.commands:ingest",
+        "Store the denied packets of log files, archives (.gz, .zst) or standard input, each line only once ever.",
+    ),
+    "inventory": (
+        "collector.cluster_commands:inventory",
+        "Who has which address, and had it when: pods, nodes, services, policies.",
+    ),
+    "packets": ("analytics.commands:packets", "Single denied packets, oldest of those shown first."),
+    "parse": (
+        "collector.commands:parse",
+        "Read log lines on standard input and print what each means, one JSON object a line.",
+    ),
+    "policies": (
+        "collector.attribution.commands:policies",
+        "Read, check, log and explain network policies, with or without a cluster.",
+    ),
+    "schema": ("analytics.commands:schema", "The tables, views and columns of a store, in Markdown."),
+    "sql": ("analytics.commands:sql", "Ask one SELECT; `denylog schema` names the tables and columns."),
+    "status": (
+        "analytics.commands:status",
+        "How far each file was read, whether the accounts balance, what was rejected or lost.",
+    ),
+    "top": ("analytics.commands:top", "Who is denied most."),
+}
+"""Where each command is, and its line in the help, which is the beginning of its own."""
+
+
+class Later(click.Command):
+    """A command that is not loaded yet."""
+
+    def __init__(self, name: str, home: str, help: str) -> None:  # noqa: A002 - its name in the base class
+        super().__init__(name, help=help)
+        self._home = home
+
+    def load(self) -> click.Command:
+        """The command itself, with its variables and `--config`."""
+        module, _, attribute = self._home.partition(":")
+        found: click.Command = getattr(import_module(module), attribute)
+        configure(str(self.name), found)
+        return found
 
 
 class Commands(click.Group):
     """The commands under one name; errors are told here: click would end a broken pipe or Ctrl-C with code 1."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, which is loaded now if it was not before."""
+        found = super().get_command(ctx, cmd_name)
+        if isinstance(found, Later):
+            found = self.commands[cmd_name] = found.load()
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The names and the beginnings of the help, without loading anything."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        rows = [(name, command.get_short_help_str(width)) for name, command in sorted(self.commands.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -85,7 +156,11 @@ def interrupted(error: Exception) -> bool:
 
 def sentence(error: BaseException) -> tuple[str, Exit]:
     """What to say of an error, and the exit code."""
+    import traceback
+
     from analytics import QueryError, StoreError
+    from analytics.filters import FilterError
+    from analytics.findings_rules import RulesError
     from collector import CollectorError
     from policies.errors import ClusterError
 
@@ -130,7 +205,7 @@ def replace_closed_streams() -> None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("denylog"), prog_name="denylog")
+@click.version_option(package_name="denylog", prog_name="denylog")
 def cli() -> None:
     """Who is being denied, by which policy, and what to do about it.
 
@@ -140,23 +215,6 @@ def cli() -> None:
     denylog packets -f --to-port 5432     watch single packets
     denylog policies generate FILES       the Log policies that make the kernel write
     """
-
-
-@cli.command()
-@writing.parse_options
-def parse(**given: Any) -> None:
-    """Read log lines on standard input and print what each means, one JSON object a line.
-
-    The key `kind` is packet, other (not ours), reject (with reason and position) or loss (lines are missing).
-
-    \b
-    denylog parse < /var/log/syslog | jq 'select(.kind == "packet")'
-    """
-    from collector.listing import list_lines
-
-    blocks = iter(lambda: os.read(sys.stdin.fileno(), STDIN_BLOCK), b"")
-    for line in list_lines(blocks, writing.options_of(given)):
-        click.echo(line)
 
 
 @cli.command()
@@ -173,21 +231,9 @@ def completion(shell: str) -> None:
         click.echo(kind(cli, {}, "denylog", "_DENYLOG_COMPLETE").source())
 
 
-join(policies)
-inventory.add_command(following.watch)
-COMMANDS = (
-    *writing.COMMANDS,
-    *forwarding.COMMANDS,
-    *diagnosing.COMMANDS,
-    *asking.COMMANDS,
-    finding.findings,
-    *showing.COMMANDS,
-    inventory,
-    policies,
-)
-for command in COMMANDS:
-    cli.add_command(command)
-configure(cli)
+for _name, (_home, _help) in COMMANDS.items():
+    cli.add_command(Later(_name, _home, _help))
+cli.params.append(config_option())
 
 
 def main() -> None:

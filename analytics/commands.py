@@ -254,6 +254,3 @@ def schema() -> None:
     from analytics.describe import schema_markdown
 
     click.echo(schema_markdown(), nl=False)
-
-
-COMMANDS = (top, packets, sql, status, export, schema)

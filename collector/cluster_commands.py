@@ -1,6 +1,7 @@
 """The command `inventory watch`: the inventory of a store, kept in step with a live cluster.
 
-Rule: standard error tells what was done; nothing heavy is imported before the command runs.
+Rule: standard error tells what was done; nothing heavy is imported before the command runs. The group with all its
+commands is `inventory` of this module.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from analytics.inventory_commands import inventory
 from analytics.options import store_option
 from collector import logs
 from collector.commands import stopping
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collector.cluster import Tally
 
 
-@click.command()
+@inventory.command()
 @store_option
 @which_cluster
 @logs.log_options

@@ -1,4 +1,4 @@
-"""The commands that write to a store: `collect` and `ingest`, and the options by which lines are read.
+"""The commands that read log lines: `collect` and `ingest`, which write to a store, and `parse`; and their options.
 
 Rule: standard error tells what was done; nothing heavy is imported before a command runs.
 """
@@ -6,6 +6,7 @@ Rule: standard error tells what was done; nothing heavy is imported before a com
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _ARGUMENTS = "denylog.arguments"
+_STDIN_BLOCK = 1024 * 1024
 
 
 class Listen(click.ParamType[Address]):
@@ -267,4 +269,18 @@ def progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-COMMANDS = (collect, ingest)
+@click.command()
+@parse_options
+def parse(**given: Any) -> None:
+    """Read log lines on standard input and print what each means, one JSON object a line.
+
+    The key `kind` is packet, other (not ours), reject (with reason and position) or loss (lines are missing).
+
+    \b
+    denylog parse < /var/log/syslog | jq 'select(.kind == "packet")'
+    """
+    from collector.listing import list_lines
+
+    blocks = iter(lambda: os.read(sys.stdin.fileno(), _STDIN_BLOCK), b"")
+    for line in list_lines(blocks, options_of(given)):
+        click.echo(line)

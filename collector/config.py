@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import click
@@ -61,15 +62,45 @@ class Key:
         return [found] if isinstance(found, str) else list(found or ())
 
 
-@dataclass(frozen=True, slots=True)
 class Known:
-    """Every key that there is, by table."""
+    """Every key that there is, by table. A command is loaded when its table is asked for, all of them by `tables`."""
 
-    tables: Mapping[Table, Mapping[str, Key]]
+    def __init__(self, root: click.Command) -> None:
+        self._root = root
+        self._found: dict[Table, Mapping[str, Key]] = {}
+
+    @cached_property
+    def tables(self) -> Mapping[Table, Mapping[str, Key]]:
+        """The tables that have keys, the top of the file first."""
+        paths = [(), *(path for path, _ in leaves(self._root))]
+        return {path: keys for path in paths if (keys := self.table(path)) or not path}
 
     def table(self, table: Table) -> Mapping[str, Key]:
         """The keys of a table, those of the top of the file included where its command has them."""
-        return self.tables.get(table, {})
+        if table not in self._found:
+            self._found[table] = self._keys(table) if table else self._shared()
+        return self._found[table]
+
+    def leads_on(self, table: Table) -> bool:
+        """True where there are keys in this table, or in one below it."""
+        found = command_at(self._root, table)
+        return found is not None and any(self.table(path) for path, _ in leaves(found, table))
+
+    def _keys(self, table: Table) -> Mapping[str, Key]:
+        found = command_at(self._root, table)
+        if found is None or isinstance(found, click.Group):
+            return {}
+        named = ((key_name(parameter), parameter) for parameter in found.params)
+        return {name: Key(table, name, parameter) for name, parameter in named if name is not None}
+
+    def _shared(self) -> Mapping[str, Key]:
+        """The keys of all commands, as the first command that has them knows them."""
+        shared: dict[str, Key] = {}
+        for path, _ in leaves(self._root):
+            shared = {name: key for name, key in self.table(path).items() if name in GLOBAL} | shared
+            if len(shared) == len(GLOBAL):
+                break
+        return shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +129,23 @@ class Config:
 
 
 def leaves(command: click.Command, path: Table = ()) -> Iterator[tuple[Table, click.Command]]:
-    """The commands that do something, with the words that lead to them."""
-    if isinstance(command, click.Group):
-        for name, child in command.commands.items():
-            if path or name not in APART:
-                yield from leaves(child, (*path, name))
-    else:
+    """The commands that do something, with the words that lead to them; each is loaded when it is its turn."""
+    if not isinstance(command, click.Group):
         yield path, command
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        if path or name not in APART:
+            child = command.get_command(ctx, name)
+            yield from leaves(child, (*path, name)) if child is not None else ()
 
 
-def keys_of(root: click.Command) -> Known:
-    """The keys of all commands; a shared key is in the table of each command that has it, and at the top."""
-    tables: dict[Table, dict[str, Key]] = {(): {}}
-    for table, command in leaves(root):
-        for parameter in command.params:
-            if (name := key_name(parameter)) is not None:
-                tables.setdefault(table, {})[name] = key = Key(table, name, parameter)
-                if name in GLOBAL:
-                    tables[()].setdefault(name, key)
-    return Known(tables)
+def command_at(command: click.Command, path: Table) -> click.Command | None:
+    """The command that these words lead to, None where there is none that has settings."""
+    found: click.Command | None = command if path[:1] not in [(name,) for name in APART] else None
+    for name in path:
+        found = found.get_command(click.Context(found), name) if isinstance(found, click.Group) else None
+    return found
 
 
 def key_name(parameter: click.Parameter) -> str | None:
@@ -184,7 +213,7 @@ class _Examiner:
             deeper = (*table, given)
             if key := self._known.table(table).get(name):
                 self._key(key, table, given, value)
-            elif any(path[: len(deeper)] == deeper for path in self._known.tables):
+            elif self._known.leads_on(deeper):
                 self._deeper(deeper, value)
             else:
                 self._unknown(table, given)

@@ -1,7 +1,7 @@
 """How every command gets its configuration, and the commands `config check` and `config show`.
 
 Rule: no command knows of it: `configure` gives each option its variable and each command `--config`, whose eager
-callback puts the file's values into the place of the defaults.
+callback puts the file's values into the place of the defaults. Only commands that the file speaks of are loaded.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ _LOG = logging.getLogger(__name__)
 _GIVEN = "denylog.config"
 
 
-def configure(root: click.Group) -> None:
-    """Give every command below `root` its variables and `--config`, and `root` itself `--config` and `config`."""
-    for table, command in config.leaves(root):
-        for parameter in command.params:
-            if (name := config.key_name(parameter)) is not None:
-                _name_variable(parameter, config.variable_of(table, name))
-        command.params.append(_option(_use))
-    root.params.append(_option(_keep))
-    root.add_command(config_group)
-    for command in config_group.commands.values():
-        command.params.append(_option(_keep))
+def configure(name: str, command: click.Command) -> None:
+    """Give a command of the program, and every command below it, its variables and `--config`."""
+    if name in config.APART:
+        return
+    for table, found in config.leaves(command, (name,)):
+        for parameter in found.params:
+            if (key := config.key_name(parameter)) is not None:
+                _name_variable(parameter, config.variable_of(table, key))
+        found.params.append(_option(_use))
+
+
+def config_option() -> click.Option:
+    """`--config` before the command, for the program itself and for `config`."""
+    return _option(_keep)
 
 
 def _option(callback: Any) -> click.Option:
@@ -63,7 +66,7 @@ def _use(ctx: click.Context, parameter: click.Parameter, value: str | None) -> N
     if ctx.resilient_parsing or path is None:
         return
     root = ctx.find_root()
-    known = config.keys_of(root.command)
+    known = Known(root.command)
     ctx.default_map = config.read(path, known).defaults(table_of(ctx), known)
 
 
@@ -108,7 +111,7 @@ def check(ctx: click.Context, /) -> None:
     \b
     denylog config check --config denylog.toml
     """
-    known = config.keys_of(ctx.find_root().command)
+    known = Known(ctx.find_root().command)
     path = file_of(ctx)
     problems: list[str] = []
     if path is None:
@@ -138,7 +141,7 @@ def show(ctx: click.Context, /, tables: tuple[str, ...], output: str) -> None:
     denylog config show
     denylog config show top packets
     """
-    known = config.keys_of(ctx.find_root().command)
+    known = Known(ctx.find_root().command)
     path = file_of(ctx)
     found = config.read(path, known) if path else Config()
     wanted = [_table(name, known) for name in tables]
@@ -206,3 +209,7 @@ def _toml(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(str(value), ensure_ascii=False)
+
+
+for _command in config_group.commands.values():
+    _command.params.append(config_option())

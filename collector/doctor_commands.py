@@ -66,6 +66,3 @@ def show(findings: list[Finding]) -> None:
         click.echo(f"{status}  {finding.check:<10}  {harmless(finding.found)}")
         if finding.fix:
             click.echo(f"{'':<18}do: {harmless(finding.fix)}")
-
-
-COMMANDS = (doctor,)

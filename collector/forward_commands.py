@@ -126,6 +126,3 @@ def run(forwarder: Forwarder) -> None:
             logs.tell(str(error), logging.ERROR)
             raise SystemExit(Exit.TRY_AGAIN)
         raise error
-
-
-COMMANDS = (forward,)

@@ -113,6 +113,3 @@ def check_reach(host: str, *, expose: bool, guarded: bool) -> None:
         raise click.UsageError(
             f"--host {host} needs a password ({PASSWORD} or --password-file) or --auth-header of a proxy that checks"
         )
-
-
-COMMANDS = (dashboard,)

@@ -29,7 +29,18 @@ READ = "5,286 lines: 4,420 packets stored, 865 not ours, 1 rejected\n"
 READ_BOTH = "10,261 lines: 5,075 packets stored, 5,185 not ours, 1 rejected\n"
 README = (ROOT / "README.md").read_text()
 DENYLOG = (sys.executable, str(ROOT / "cli.py"))
-HEAVY = ("duckdb", "polars", "streamlit", "pandas", "pyparsing", "yaml")
+HEAVY = (
+    "duckdb",
+    "polars",
+    "streamlit",
+    "pandas",
+    "pyparsing",
+    "yaml",
+    "lightkube",
+    "parser",
+    "policies",
+    "dashboards",
+)
 
 
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +64,10 @@ def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command
     """A command and all those under it."""
     yield name, command
     if isinstance(command, click.Group):
-        for below, child in command.commands.items():
+        ctx = click.Context(command)
+        for below in command.list_commands(ctx):
+            child = command.get_command(ctx, below)
+            assert child is not None
             yield from walk(child, f"{name} {below}")
 
 
@@ -68,10 +82,40 @@ def test_help_has_an_example(name: str) -> None:
 
 
 def test_import_is_light() -> None:
-    """Importing the command loads nothing heavy, so that --help answers at once."""
-    code = f"import sys, cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    """The list of commands loads nothing heavy and no command, so that it answers at once."""
+    assert loaded("--help") & {*HEAVY, "collector.commands", "analytics.commands"} == set()
+
+
+def test_a_command_loads_no_other() -> None:
+    """What runs for months, and what is asked often, carries no other command's modules."""
+    assert loaded("collect", "--help") & {*HEAVY, "analytics.commands", "collector.doctor_commands"} == {"parser"}
+    assert loaded("top", "--help") & {*HEAVY, "collector.commands", "analytics.findings_rules"} == set()
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The modules that a run of the command has loaded by its end."""
+    code = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        f"sys.argv[1:] = {arguments!r}\nimport cli; cli.main()"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert found.stdout == "[]\n"
+    return set(found.stderr.split())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_lines_of_the_help_are_the_commands_own(name: str) -> None:
+    """The list of commands says of each what its own help begins with."""
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command is not None
+    assert command.name == name
+    assert click.Command(name, help=cli.COMMANDS[name][1]).get_short_help_str(999) == command.get_short_help_str(999)
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
+    """Commands that were not loaded are proposed, too."""
+    found = run("colect", "/var/log/syslog")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "collect" in found.stderr
 
 
 def test_names_are_those_of_the_tables() -> None:

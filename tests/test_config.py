@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 
 import cli
 from collector import config
-from collector.config import ConfigError, examine, keys_of, line_of, variable_of
+from collector.config import ConfigError, Known, examine, line_of, variable_of
 from collector.forward import PARAMETERS
 
 ROOT = Path(__file__).parent.parent
-KNOWN = keys_of(cli.cli)
+KNOWN = Known(cli.cli)
 
 
 def run(*words: str, **variables: str) -> Result:
@@ -53,7 +53,8 @@ def params(*words: str, **variables: str) -> dict[str, object]:
     def note(**given: object) -> None:
         found.update(given)
 
-    command = cli.cli.commands["collect"]
+    command = cli.cli.get_command(click.Context(cli.cli), "collect")
+    assert command is not None
     before, command.callback = command.callback, click.decorators.pass_context(lambda ctx, /, **given: note(**given))
     try:
         result = run(*words, **variables)

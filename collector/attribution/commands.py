@@ -1,6 +1,6 @@
 """The commands of `denylog policies` that need a store, and the store's options on those that may use one.
 
-Rule: nothing heavy is imported before a command runs; `cli` calls `join` once.
+Rule: nothing heavy is imported before a command runs; the group with all its commands is `policies` of this module.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 
 from analytics.filters import moment
 from analytics.options import Exit, filter_options, local_zone, store_option
+from policies.commands import policies
 from policies.console import finish, output, sources
 
 if TYPE_CHECKING:
@@ -135,13 +136,8 @@ def opener(store: str, filters: Mapping[str, Any]) -> AbstractContextManager[Arc
     return open_archive(store, filters)
 
 
-def join(policies: click.Group) -> None:
-    """Give the group of policies its commands with a store, and the commands that may use one their options."""
-    policies.context_settings["obj"] = opener
-    for name in ASKING:
-        filter_options(store_option(policies.commands[name]))
-    for command in COMMANDS:
-        policies.add_command(command)
-
-
-COMMANDS = (snapshot, attribute)
+policies.context_settings["obj"] = opener
+for _name in ASKING:
+    filter_options(store_option(policies.commands[_name]))
+for _command in (snapshot, attribute):
+    policies.add_command(_command)

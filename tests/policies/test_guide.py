@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from cli import cli
-from policies.commands import policies
+from collector.attribution.commands import policies
 from tests.policies.apiserver import ApiServer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "policies.md"
