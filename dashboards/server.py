@@ -6,6 +6,7 @@ statistics, no network but the one port.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
 import logging
@@ -14,10 +15,11 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dashboards.desk import desk_of
 from dashboards.gate import Door, Gate
@@ -128,10 +130,30 @@ def _run(settings: Settings) -> None:
 
     for name in ("streamlit", "uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    app = st.App(APP, routes=front_page(), middleware=[Middleware(Gate, door=Door(settings))])
+    app = st.App(APP, routes=front_page(), middleware=[Middleware(Gate, door=Door(settings))], lifespan=_at_once)
     signal.signal(signal.SIGTERM, _interrupt)
     with suppress(KeyboardInterrupt):
         app.run(config=streamlit_options(settings))
+
+
+@asynccontextmanager
+async def _at_once(app: object) -> AsyncIterator[None]:
+    """Send every answer when it is made, small as it may be.
+
+    asyncio asks the kernel for that (TCP_NODELAY) only on sockets that name their protocol, which Streamlit's does not:
+    the second half of an answer would wait for the browser to acknowledge the first, up to 40 ms. Connections inherit
+    the option from the socket that listens.
+    """
+    loop = asyncio.get_running_loop()
+    create = loop.create_server
+
+    async def prompt(*arguments: Any, sock: socket.socket | None = None, **options: Any) -> asyncio.Server:
+        if sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return await create(*arguments, sock=sock, **options)
+
+    loop.create_server = prompt  # type: ignore[method-assign]
+    yield
 
 
 # Without it Streamlit's page looks for its server below its own path first, which the browser reports as errors.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import statistics
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -126,3 +130,18 @@ def test_port_in_use_is_one_sentence(tmp_path: Path) -> None:
         found = CliRunner().invoke(cli.cli, ["dashboard", "--port", port])
         assert found.exit_code != 0
         assert f"port {port} is in use; choose another with --port" in found.output
+
+
+def test_small_answers_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """Each of many small answers on one connection is there at once: none is held back until the one before it was
+    acknowledged, which would take 40 ms."""
+    with serving(tmp_path / "nowhere") as address:
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+        took = []
+        for _ in range(40):
+            begin = time.perf_counter()
+            connection.request("GET", "/_stcore/health")
+            connection.getresponse().read()
+            took.append(time.perf_counter() - begin)
+        connection.close()
+    assert statistics.median(took) < 0.03, took
