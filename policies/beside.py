@@ -1,8 +1,8 @@
 """Which other flows a change of policies could open or close beside those that were asked about.
 
 Rule: nothing that could change is left out, and nothing is asked twice: only ends that a changed policy selects can
-change, and of pods that no policy can tell apart (the replicas of a workload) one pair stands for all, with their
-number.
+change, of pods that no policy can tell apart (the replicas of a workload) one pair stands for all, with their number,
+and a flow is handed to the evaluator only where a changed rule matches it or other tiers apply than before.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
-from policies.evaluate import governs
-from policies.flow import Flow, Party
+from policies.evaluate import Prepared, Rules, Visit, governs, in_hook, may_select, prepared, tiers_at, visits
+from policies.flow import Endpoint, Flow, Party
 from policies.load import enforced_part
-from policies.model import Direction, Inventory, Network, Policy
-from policies.scope import policy_term
-from policies.selector import Test, compiled
+from policies.match import side_mismatch, transport_mismatch
+from policies.model import Action, Direction, Inventory, Network, Policy, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,18 @@ class Neighbour:
 class Touched:
     """What a change of policies touches: the endpoints that one of `policies` selects; `nets` tell addresses apart."""
 
-    policies: tuple[tuple[Policy, Test], ...]
+    policies: tuple[Prepared, ...]
     nets: tuple[Network, ...]
 
     def reaches(self, party: Party, direction: Direction) -> bool:
         """Whether a changed policy governs the party in this direction."""
-        endpoint = party.endpoint
-        if endpoint is None:
-            return False
-        return any(selects(endpoint.labels) for each, selects in self.policies if governs(each, direction))
+        return party.endpoint is not None and any(True for _ in self.of(party.endpoint, direction))
+
+    def of(self, endpoint: Endpoint, direction: Direction) -> Iterator[Policy]:
+        """The changed policies that govern an endpoint in this direction."""
+        for each in may_select(self.policies, endpoint):
+            if governs(each.policy, direction) and each.selects(endpoint.labels):
+                yield each.policy
 
 
 def changed(before: Inventory, after: Inventory) -> Touched:
@@ -53,7 +56,7 @@ def changed(before: Inventory, after: Inventory) -> Touched:
     found = [p for key, p in either.items() if key not in old or key not in new or p.tier in moved]
     ends = (end for p in either.values() for rule in (*p.ingress, *p.egress) for end in (rule.source, rule.destination))
     nets = dict.fromkeys(net for end in ends for net in (*end.nets, *end.not_nets))
-    return Touched(tuple((p, compiled(policy_term(p))) for p in found), tuple(nets))
+    return Touched(tuple(map(prepared, found)), tuple(nets))
 
 
 def _differ(before: Inventory, after: Inventory, name: str) -> bool:
@@ -72,23 +75,74 @@ class _Kind(NamedTuple):
 _Twins: TypeAlias = dict[Hashable, list[Party]]
 
 
-def neighbours(
-    flows: Sequence[Flow], pods: Iterable[Party], outside: Iterable[Party], touched: Touched
-) -> Iterator[Neighbour]:
-    """Flows between any pods, outside addresses and ends of `flows`, at the ports of `flows`, that a change touches."""
-    ends = {end.name: end for flow in flows for end in (flow.source, flow.destination)}
-    parties = {each.name: each for each in (*pods, *ends.values(), *outside)}
-    twins: _Twins = defaultdict(list)
-    names: dict[str, Hashable] = {}
-    for party in parties.values():
-        names[party.name] = _twin_key(party, touched.nets)
-        twins[names[party.name]].append(party)
-    asked = {(flow.source.name, flow.destination.name, _kind(flow)) for flow in flows}
-    taken = Counter((names[source], names[target], kind) for source, target, kind in asked)
-    kinds = dict.fromkeys(map(_kind, flows))
-    for source, target in _touched_pairs(twins, touched):
-        for kind in kinds:
-            yield from _one(twins[source], twins[target], kind, asked, taken[source, target, kind])
+class Neighbours:
+    """Flows between any pods, outside addresses and ends of `flows`, at the ports of `flows`, that a change touches.
+
+    Iterating makes them one by one, `count` tells their number without making any: there can be millions.
+    """
+
+    def __init__(
+        self, flows: Sequence[Flow], pods: Iterable[Party], outside: Iterable[Party], touched: Touched
+    ) -> None:
+        ends = {end.name: end for flow in flows for end in (flow.source, flow.destination)}
+        parties = {each.name: each for each in (*pods, *ends.values(), *outside)}
+        self._twins: _Twins = defaultdict(list)
+        names: dict[str, Hashable] = {}
+        for party in parties.values():
+            names[party.name] = _twin_key(party, touched.nets)
+            self._twins[names[party.name]].append(party)
+        self._asked = {(flow.source.name, flow.destination.name, _kind(flow)) for flow in flows}
+        self._taken = Counter((names[source], names[target], kind) for source, target, kind in self._asked)
+        self._kinds = dict.fromkeys(map(_kind, flows))
+        self._senders, self._receivers = (
+            dict.fromkeys(key for key, (party, *_) in self._twins.items() if touched.reaches(party, direction))
+            for direction in (Direction.EGRESS, Direction.INGRESS)
+        )
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        for source in self._twins:
+            for target in self._twins if source in self._senders else self._receivers:
+                if one_family(self._twins[source][0], self._twins[target][0]):
+                    for kind in self._kinds:
+                        yield from self._one(source, target, kind)
+
+    def count(self) -> int:
+        """How many there are."""
+        pairs = sum(self._targets(source) for source in self._twins)
+        alone = [key for key, same in self._twins.items() if len(same) == 1 and self._touches(key, key)]
+        nobody = {(key, key, kind) for key in alone for kind in self._kinds}
+        nobody |= {each for each in self._taken if self._touches(*each[:2]) and not any(self._one(*each))}
+        return pairs * len(self._kinds) - len(nobody)
+
+    def _targets(self, source: Hashable) -> int:
+        party = self._twins[source][0]
+        families = self._all_families if source in self._senders else self._receiving_families
+        return sum(number for version, number in families.items() if _one_of(version, _version(party)))
+
+    def _touches(self, source: Hashable, target: Hashable) -> bool:
+        family = one_family(self._twins[source][0], self._twins[target][0])
+        return family and (source in self._senders or target in self._receivers)
+
+    @cached_property
+    def _all_families(self) -> Counter[int | None]:
+        return self._families(self._twins)
+
+    @cached_property
+    def _receiving_families(self) -> Counter[int | None]:
+        return self._families(self._receivers)
+
+    def _families(self, keys: Iterable[Hashable]) -> Counter[int | None]:
+        return Counter(_version(self._twins[key][0]) for key in keys)
+
+    def _one(self, source: Hashable, target: Hashable, kind: _Kind) -> Iterator[Neighbour]:
+        """The first pair of twins that was not asked about; those that were asked about come before it at worst."""
+        sources, targets = self._twins[source], self._twins[target]
+        same = len(sources) if source == target else 0
+        left = len(sources) * len(targets) - same - self._taken[source, target, kind]
+        for one, other in itertools.product(sources, targets):
+            if one.name != other.name and (one.name, other.name, kind) not in self._asked:
+                yield Neighbour(Flow(one, other, kind.protocol, kind.port, icmp_type=kind.icmp_type), left - 1)
+                return
 
 
 def _kind(flow: Flow) -> _Kind:
@@ -104,34 +158,71 @@ def _twin_key(party: Party, nets: Iterable[Network]) -> Hashable:
     return (labels, frozenset(party.ports), frozenset(party.services), policed, address and address.version, inside)
 
 
-def _touched_pairs(twins: _Twins, touched: Touched) -> Iterator[tuple[Hashable, Hashable]]:
-    senders, receivers = (
-        {key for key, (party, *_) in twins.items() if touched.reaches(party, direction)}
-        for direction in (Direction.EGRESS, Direction.INGRESS)
-    )
-    for source in twins:
-        for target in twins if source in senders else receivers:
-            if one_family(twins[source][0], twins[target][0]):
-                yield source, target
+_Scoped: TypeAlias = tuple[Rule, str | None]
 
 
-def _one(
-    sources: Sequence[Party],
-    targets: Sequence[Party],
-    kind: _Kind,
-    asked: set[tuple[str, str, _Kind]],
-    taken: int,
-) -> Iterator[Neighbour]:
-    """The first pair of twins that was not asked about; the `taken` pairs that were come before it at worst."""
-    same = sources is targets
-    left = len(sources) * len(targets) - (len(sources) if same else 0) - taken
-    for source, target in itertools.product(sources, targets):
-        if source.name != target.name and (source.name, target.name, kind) not in asked:
-            yield Neighbour(Flow(source, target, kind.protocol, kind.port, icmp_type=kind.icmp_type), left - 1)
-            return
+class Suspicion:
+    """Which flows a change can open or close, cheaply: "no" is certain, "yes" is for the evaluator to say.
+
+    A policy of which no rule matches a packet does nothing to it but isolate. So a verdict stays where the same tiers
+    apply as before and no rule of a changed policy, as it was or as it is, matches. `old` and `new` are as `selected`
+    gives them. Each rule is asked once about the near end and the port, and then only about the far ends.
+    """
+
+    def __init__(self, touched: Touched, old: Rules, new: Rules) -> None:
+        self._touched = touched
+        self._old, self._new = old, new
+        self._found: dict[Hashable, tuple[_Scoped, ...] | None] = {}
+        self._there: dict[Hashable, tuple[Policy, ...]] = {}
+
+    def falls_on(self, flow: Flow) -> bool:
+        """Whether the verdict of a flow of `Neighbours` may change."""
+        return any(self._may_change(visit, flow) for visit in visits(flow))
+
+    def _may_change(self, visit: Visit, flow: Flow) -> bool:
+        _, direction, hook = visit
+        key = (flow.side(direction).name, direction, hook, _kind(flow), flow.ip_version)
+        if key not in self._found:
+            self._found[key] = self._near(visit, flow)
+        rules = self._found[key]
+        far = _FAR[direction]
+        return rules is None or any(side_mismatch(far, rule, flow, scope) is None for rule, scope in rules)
+
+    def _near(self, visit: Visit, flow: Flow) -> tuple[_Scoped, ...] | None:
+        """The changed rules that only the far end can still keep from matching; None where other tiers apply now."""
+        if tiers_at(self._old, visit) != tiers_at(self._new, visit):
+            return None
+        return tuple(
+            (rule, policy.namespace)
+            for policy in self._changed(visit)
+            for rule in policy.rules(visit[1])
+            if rule.action is not Action.LOG
+            and transport_mismatch(rule, flow) is None
+            and side_mismatch(_NEAR[visit[1]], rule, flow, policy.namespace) is None
+        )
+
+    def _changed(self, visit: Visit) -> tuple[Policy, ...]:
+        endpoint, direction, hook = visit
+        key = (endpoint.name, direction, hook)
+        if key not in self._there:
+            chosen = self._touched.of(endpoint, direction)
+            self._there[key] = tuple(each for each in chosen if not each.staged and in_hook(each, hook))
+        return self._there[key]
+
+
+_NEAR = {Direction.INGRESS: "destination", Direction.EGRESS: "source"}
+_FAR = {Direction.INGRESS: "source", Direction.EGRESS: "destination"}
+"""What the rules of a direction call the end that they protect, and the other one."""
 
 
 def one_family(source: Party, target: Party) -> bool:
     """Whether both ends can have addresses of one IP version."""
-    versions = {party.address.version for party in (source, target) if party.address}
-    return len(versions) < 2
+    return _one_of(_version(source), _version(target))
+
+
+def _version(party: Party) -> int | None:
+    return party.address.version if party.address else None
+
+
+def _one_of(version: int | None, other: int | None) -> bool:
+    return version is None or other is None or version == other

@@ -214,11 +214,9 @@ class Ruleset:
     @classmethod
     def of(cls, inventory: Inventory) -> Ruleset:
         """Sort and compile. Raises SelectorError."""
-        prepared = [
-            (tier, [Prepared(p, compiled(policy_term(p))) for p in ps]) for tier, ps in ordered_tiers(inventory)
-        ]
-        enforced = tuple((tier, tuple(p for p in ps if not p.policy.staged)) for tier, ps in prepared)
-        return cls(enforced, tuple(p for _, ps in prepared for p in ps if p.policy.staged))
+        tiers = [(tier, [*map(prepared, policies)]) for tier, policies in ordered_tiers(inventory)]
+        enforced = tuple((tier, tuple(p for p in ps if not p.policy.staged)) for tier, ps in tiers)
+        return cls(enforced, tuple(p for _, ps in tiers for p in ps if p.policy.staged))
 
     def selecting(self, endpoint: Endpoint) -> Ruleset:
         """The part of it that selects an endpoint; it gives that endpoint the same walks."""
@@ -226,13 +224,19 @@ class Ruleset:
         return Ruleset(tiers, tuple(_selecting(self.staged, endpoint)))
 
 
-def _selecting(policies: Iterable[Prepared], endpoint: Endpoint) -> Iterator[Prepared]:
-    """Those that select it. Most policies belong to other namespaces: that is asked before the selector."""
+def prepared(policy: Policy) -> Prepared:
+    """The policy, its selector compiled. Raises SelectorError."""
+    return Prepared(policy, compiled(policy_term(policy)))
+
+
+def may_select(policies: Iterable[Prepared], endpoint: Endpoint) -> Iterator[Prepared]:
+    """Those whose selectors are worth asking: most policies belong to other namespaces."""
     namespace = endpoint.labels.get(NAMESPACE)
-    for each in policies:
-        own = each.policy
-        if (own.namespace in (None, namespace) or own.namespace_selector) and each.selects(endpoint.labels):
-            yield each
+    return (p for p in policies if p.policy.namespace in (None, namespace) or p.policy.namespace_selector)
+
+
+def _selecting(policies: Iterable[Prepared], endpoint: Endpoint) -> Iterator[Prepared]:
+    return (each for each in may_select(policies, endpoint) if each.selects(endpoint.labels))
 
 
 # -- the walk --------------------------------------------------------------------------------------------------------
@@ -292,6 +296,15 @@ def _without_decision(endpoint: Endpoint, hook: Hook) -> Ending:
 
 Visit = tuple[Endpoint, Direction, Hook]
 """An endpoint whose policies a packet meets, in which direction, and in which chain."""
+Rules = Callable[[Endpoint], Ruleset]
+"""Those policies that may select an endpoint."""
+
+
+def tiers_at(rules: Rules, visit: Visit) -> tuple[Tier, ...]:
+    """The tiers that a packet goes through there, in order: those with an enforced policy for it."""
+    endpoint, direction, hook = visit
+    return tuple(tier for tier, each in rules(endpoint).tiers if _applying(each, endpoint, direction, hook))
+
 
 _HOST_INGRESS = (Hook.UNTRACKED, Hook.PRE_DNAT, Hook.NORMAL)
 
@@ -355,7 +368,7 @@ def evaluate(flow: Flow, ruleset: Ruleset) -> Verdict:
     return evaluate_at(visits(flow), flow, lambda endpoint: ruleset)
 
 
-def selected(ruleset: Ruleset) -> Callable[[Endpoint], Ruleset]:
+def selected(ruleset: Ruleset) -> Rules:
     """The part of a ruleset that selects an endpoint, found once for each: a cluster has thousands of policies."""
     found: dict[Endpoint, Ruleset] = {}
 
@@ -367,7 +380,7 @@ def selected(ruleset: Ruleset) -> Callable[[Endpoint], Ruleset]:
     return rules
 
 
-def evaluate_at(places: Iterable[Visit], flow: Flow, rules: Callable[[Endpoint], Ruleset]) -> Verdict:
+def evaluate_at(places: Iterable[Visit], flow: Flow, rules: Rules) -> Verdict:
     """What becomes of the flow at these places alone, in their order; `rules` gives those that may select one."""
     walks: list[Walk] = []
     reached = True

@@ -32,6 +32,7 @@ PORT_PROTOCOLS = frozenset({6, 17, 132, 136})
 """Protocols that have ports: TCP, UDP, SCTP, UDPLite."""
 
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+_NUMBERS = {name.lower(): number for name, number in PROTOCOL_NUMBERS.items()}
 
 
 class Hook(StrEnum):
@@ -114,8 +115,7 @@ class Flow:
 
 def protocol_number(text: str) -> int | None:
     """IANA number of a protocol by name (any case) or number; None where it is neither."""
-    names = {name.lower(): number for name, number in PROTOCOL_NUMBERS.items()}
-    return int(text) if text.isdecimal() and int(text) < 256 else names.get(text.lower())
+    return int(text) if text.isdecimal() and int(text) < 256 else _NUMBERS.get(text.lower())
 
 
 def _trouble(text: str, message: str, advice: str) -> PolicyError:

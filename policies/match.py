@@ -8,10 +8,10 @@ never sees it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 from policies.flow import PORT_PROTOCOLS, PROTOCOL_NAMES, Flow, Party, protocol_number
 from policies.labelspace import atoms
@@ -25,11 +25,24 @@ PROTOCOLS_WITH_NUMBERS = frozenset({6, 17, 132})
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The first field of a rule that a flow fails."""
+    """The first field of a rule that a flow fails.
+
+    What it wants and what it found are put into words only when asked: most rules that are looked at do not match, and
+    hardly anybody reads why.
+    """
 
     field: str
-    wanted: str
-    found: str
+    words: Callable[[], tuple[str, str]] = dataclasses.field(compare=False, repr=False)
+
+    @property
+    def wanted(self) -> str:
+        """What the rule says."""
+        return self.words()[0]
+
+    @property
+    def found(self) -> str:
+        """What the packet is."""
+        return self.words()[1]
 
     def __str__(self) -> str:
         return f"{self.field} wants {self.wanted}, but this is {self.found}"
@@ -77,19 +90,19 @@ def asks_source_port(policy: Policy) -> bool:
 def _version(rule: Rule, flow: Flow) -> Mismatch | None:
     if rule.ip_version in (None, flow.ip_version):
         return None
-    return Mismatch("ipVersion", str(rule.ip_version), f"IPv{flow.ip_version}")
+    return Mismatch("ipVersion", lambda: (str(rule.ip_version), f"IPv{flow.ip_version}"))
 
 
 def _protocol(rule: Rule, flow: Flow) -> Mismatch | None:
     if rule.protocol is None or number_of(rule.protocol) == flow.protocol:
         return None
-    return Mismatch("protocol", str(rule.protocol), PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol)))
+    return Mismatch("protocol", lambda: (str(rule.protocol), PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol))))
 
 
 def _not_protocol(rule: Rule, flow: Flow) -> Mismatch | None:
     if rule.not_protocol is None or number_of(rule.not_protocol) != flow.protocol:
         return None
-    return Mismatch("notProtocol", f"anything but {rule.not_protocol}", str(rule.not_protocol))
+    return Mismatch("notProtocol", lambda: (f"anything but {rule.not_protocol}", str(rule.not_protocol)))
 
 
 def _icmp_fits(icmp: Icmp, flow: Flow) -> bool:
@@ -102,15 +115,17 @@ def _icmp_text(icmp: Icmp) -> str:
 
 
 def _icmp(rule: Rule, flow: Flow) -> Mismatch | None:
-    if rule.icmp is None or _icmp_fits(rule.icmp, flow):
+    wanted = rule.icmp
+    if wanted is None or _icmp_fits(wanted, flow):
         return None
-    return Mismatch("icmp", _icmp_text(rule.icmp), _icmp_text(Icmp(flow.icmp_type, flow.icmp_code)))
+    return Mismatch("icmp", lambda: (_icmp_text(wanted), _icmp_text(Icmp(flow.icmp_type, flow.icmp_code))))
 
 
 def _not_icmp(rule: Rule, flow: Flow) -> Mismatch | None:
-    if rule.not_icmp is None or not _icmp_fits(rule.not_icmp, flow):
+    unwanted = rule.not_icmp
+    if unwanted is None or not _icmp_fits(unwanted, flow):
         return None
-    return Mismatch("notICMP", f"anything but {_icmp_text(rule.not_icmp)}", _icmp_text(rule.not_icmp))
+    return Mismatch("notICMP", lambda: (f"anything but {_icmp_text(unwanted)}", _icmp_text(unwanted)))
 
 
 # -- fields of one side ----------------------------------------------------------------------------------------------
@@ -129,17 +144,17 @@ def _nets(side: Side) -> Mismatch | None:
     nets = side.entity.nets
     if not nets or _within(side, nets):
         return None
-    return Mismatch("nets", f"an address in {listed(nets)}", _address(side))
+    return Mismatch("nets", lambda: (f"an address in {listed(nets)}", _address(side)))
 
 
 def _not_nets(side: Side) -> Mismatch | None:
     nets = side.entity.not_nets
     own = [net for net in nets if net.version == side.flow.ip_version]
     if nets and (not own or any(net.prefixlen == 0 for net in own)):
-        return Mismatch("notNets", f"no IPv{side.flow.ip_version} address at all", _address(side))
+        return Mismatch("notNets", lambda: (f"no IPv{side.flow.ip_version} address at all", _address(side)))
     if not nets or not _within(side, nets):
         return None
-    return Mismatch("notNets", f"an address outside {listed(nets)}", _address(side))
+    return Mismatch("notNets", lambda: (f"an address outside {listed(nets)}", _address(side)))
 
 
 _peer_term = lru_cache(maxsize=65536)(peer_term)
@@ -166,18 +181,32 @@ def _picked(term: Term, party: Party) -> bool:
 
 
 def _selector(side: Side) -> Mismatch | None:
+    if not _asks_labels(side.entity):
+        return None
     term = _peer_term(side.entity, side.scope)
     if term is None or _picked(term, side.party):
         return None
-    failing = _failing(term, side.party)
-    return Mismatch("selector", canonical(failing), _known_as(side.party, failing))
+    return Mismatch("selector", lambda: _unselected(term, side.party))
+
+
+def _asks_labels(entity: EntityRule) -> bool:
+    """Looked at before the cache is: hashing an entity with its nets costs more than most rules do."""
+    accounts = entity.service_accounts is not None
+    return bool(entity.selector or entity.not_selector or entity.namespace_selector or accounts)
+
+
+def _unselected(term: Term, party: Party) -> tuple[str, str]:
+    failing = _failing(term, party)
+    return canonical(failing), _known_as(party, failing)
 
 
 def _not_selector(side: Side) -> Mismatch | None:
+    if not side.entity.not_selector:
+        return None
     term = _excluded_term(side.entity)
     if term is None or not _picked(term, side.party):
         return None
-    return Mismatch("notSelector", f"anything but {canonical(term)}", _known_as(side.party, term))
+    return Mismatch("notSelector", lambda: (f"anything but {canonical(term)}", _known_as(side.party, term)))
 
 
 def _has_port(side: Side, port: Port) -> bool:
@@ -195,16 +224,16 @@ def _port_found(side: Side) -> str:
 def _ports(side: Side) -> Mismatch | None:
     if not side.entity.ports or any(_has_port(side, port) for port in side.entity.ports):
         return None
-    return Mismatch("ports", listed(map(port_text, side.entity.ports)), _port_found(side))
+    return Mismatch("ports", lambda: (listed(map(port_text, side.entity.ports)), _port_found(side)))
 
 
 def _not_ports(side: Side) -> Mismatch | None:
     ports = side.entity.not_ports
     if ports and side.flow.protocol not in PORT_PROTOCOLS:
-        return Mismatch("notPorts", "a protocol with ports", f"protocol {side.flow.protocol}")
+        return Mismatch("notPorts", lambda: ("a protocol with ports", f"protocol {side.flow.protocol}"))
     if not any(_has_port(side, port) for port in ports):
         return None
-    return Mismatch("notPorts", f"anything but {listed(map(port_text, ports))}", _port_found(side))
+    return Mismatch("notPorts", lambda: (f"anything but {listed(map(port_text, ports))}", _port_found(side)))
 
 
 def _services(side: Side) -> Mismatch | None:
@@ -217,7 +246,7 @@ def _services(side: Side) -> Mismatch | None:
         port_fits = not is_destination or (side.flow.protocol, side.port) in place.ports
         if (place.namespace, place.name) == name and port_fits:
             return None
-    return Mismatch("services", f"a backend of Service {'/'.join(name)}", side.party.name)
+    return Mismatch("services", lambda: (f"a backend of Service {'/'.join(name)}", side.party.name))
 
 
 _RULE_FIELDS: tuple[Callable[[Rule, Flow], Mismatch | None], ...] = (
@@ -237,14 +266,28 @@ _SIDE_FIELDS: tuple[Callable[[Side], Mismatch | None], ...] = (
     _services,
 )
 
-Sides: TypeAlias = tuple[tuple[str, Side], tuple[str, Side]]
+
+def _side(name: str, rule: Rule, flow: Flow, scope: str | None) -> Side:
+    if name == "source":
+        return Side(rule.source, flow.source, flow.source_port, flow, rule, scope)
+    return Side(rule.destination, flow.destination, flow.destination_port, flow, rule, scope)
 
 
-def _sides(rule: Rule, flow: Flow, scope: str | None) -> Sides:
-    return (
-        ("source", Side(rule.source, flow.source, flow.source_port, flow, rule, scope)),
-        ("destination", Side(rule.destination, flow.destination, flow.destination_port, flow, rule, scope)),
-    )
+def transport_mismatch(rule: Rule, flow: Flow) -> Mismatch | None:
+    """The first field about IP version, protocol and ICMP that the flow fails."""
+    for check in _RULE_FIELDS:
+        if found := check(rule, flow):
+            return found
+    return None
+
+
+def side_mismatch(name: str, rule: Rule, flow: Flow, scope: str | None) -> Mismatch | None:
+    """The first field about one end, `source` or `destination`, that the flow fails; `scope` as below."""
+    side = _side(name, rule, flow, scope)
+    for check in _SIDE_FIELDS:
+        if found := check(side):
+            return Mismatch(f"{name}.{found.field}", found.words)
+    return None
 
 
 def first_mismatch(rule: Rule, flow: Flow, scope: str | None) -> Mismatch | None:
@@ -252,11 +295,8 @@ def first_mismatch(rule: Rule, flow: Flow, scope: str | None) -> Mismatch | None
 
     `scope` is the namespace of the rule's policy, None for a cluster-wide one.
     """
-    for check in _RULE_FIELDS:
-        if found := check(rule, flow):
-            return found
-    for name, side in _sides(rule, flow, scope):
-        for field in _SIDE_FIELDS:
-            if found := field(side):
-                return Mismatch(f"{name}.{found.field}", found.wanted, found.found)
-    return None
+    return (
+        transport_mismatch(rule, flow)
+        or side_mismatch("source", rule, flow, scope)
+        or side_mismatch("destination", rule, flow, scope)
+    )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from policies.beside import changed, neighbours, one_family
+from policies.beside import Neighbours, Suspicion, changed, one_family
 from policies.classes import address_classes
 from policies.errors import PolicyError, Problem
-from policies.evaluate import Ruleset, Verdict, evaluate, evaluate_at, selected, visits
+from policies.evaluate import Rules, Ruleset, Verdict, evaluate, evaluate_at, selected, visits
 from policies.flow import PORT_PROTOCOLS, Directory, Flow, Party, Target, flow_to, parse_target, protocol_number
 from policies.model import Inventory, Place, Service
 
@@ -154,9 +154,7 @@ class Change:
         return "still allowed" if self.after.allowed else "still denied"
 
 
-def _judges(before: Inventory, after: Inventory) -> Callable[[Flow, int], Change]:
-    old, new = (selected(Ruleset.of(each)) for each in (before, after))
-
+def _judges(old: Rules, new: Rules) -> Callable[[Flow, int], Change]:
     def judge(flow: Flow, alike: int) -> Change:
         places = visits(flow)
         return Change(evaluate_at(places, flow, old), evaluate_at(places, flow, new), alike)
@@ -166,8 +164,12 @@ def _judges(before: Inventory, after: Inventory) -> Callable[[Flow, int], Change
 
 def compare(flows: Iterable[Flow], before: Inventory, after: Inventory) -> list[Change]:
     """Each flow under both sets; the flows' parties come from one inventory with the pods of both."""
-    judge = _judges(before, after)
+    judge = _judges(*_rules(before, after))
     return [judge(flow, 0) for flow in flows]
+
+
+def _rules(before: Inventory, after: Inventory) -> tuple[Rules, Rules]:
+    return selected(Ruleset.of(before)), selected(Ruleset.of(after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +180,9 @@ class Beside:
     unseen: int = 0
 
 
-MOST_BESIDE = 50_000
-"""Kinds of flows that are looked at beside those that were asked about: a minute of evaluation at most."""
+MOST_BESIDE = 200_000
+"""Kinds of flows that are looked at beside those that were asked about: seconds where few can change, else half a
+minute."""
 
 
 def what_if(flows: Sequence[Flow], before: Inventory, after: Inventory) -> tuple[list[Change], Beside]:
@@ -189,8 +192,9 @@ def what_if(flows: Sequence[Flow], before: Inventory, after: Inventory) -> tuple
 
 def changes_beside(flows: Sequence[Flow], before: Inventory, after: Inventory, most: int = MOST_BESIDE) -> Beside:
     """Flows that were not asked about, at the same ports, that the new policies open or close."""
-    directory, judge = Directory(after), _judges(before, after)
-    around = neighbours(flows, directory.parties(), _outsiders(directory), changed(before, after))
-    found = (judge(each.flow, each.alike) for each in itertools.islice(around, most))
+    directory, touched, rules = Directory(after), changed(before, after), _rules(before, after)
+    judge, suspicion = _judges(*rules), Suspicion(touched, *rules)
+    around = Neighbours(flows, directory.parties(), _outsiders(directory), touched)
+    found = (judge(each.flow, each.alike) for each in itertools.islice(around, most) if suspicion.falls_on(each.flow))
     differ = tuple(change for change in found if change.kind in ("opened", "closed"))
-    return Beside(differ, sum(1 for _ in around))
+    return Beside(differ, max(0, around.count() - most))
