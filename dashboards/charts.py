@@ -1,21 +1,30 @@
 """Charts: packets over time, and rankings. Colours come from the theme, in the order of `theme.series`.
 
-Rule: pure, data in and a chart out. Each mark tells its figures when pointed at, and can be clicked (`PICK`). Labels
-are data, never code: no expression is made from what came out of a log.
+Rule: pure, data in and a chart out, as the JSON of Vega-Lite with its data. Each mark tells its figures when pointed
+at, and can be clicked (`PICK`). Labels are data, never code: no expression is made from what came out of a log.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
+from altair.utils import schemapi
 
 from dashboards.theme import Theme
 
+# Altair compares each part of a chart with the schema of Vega-Lite as soon as it is made, which takes longer than all
+# else on a page. The tests compare whole charts.
+schemapi.disable_debug_mode()
+
 PICK = "pick"
+# So many charts are kept: a page has five, and draws the same ones for everybody until there are new packets.
+_KEPT = 128
 _LABEL_PIXELS = 190
 _ROW_PIXELS = 26
 _EDGE_PIXELS = 22
@@ -56,11 +65,17 @@ _TICK = (
 )
 
 
+@lru_cache(_KEPT)
 def timeline(
-    slices: Sequence[Slice], seconds: int, domain: tuple[datetime, datetime], colours: Mapping[str, str], title: str
-) -> alt.Chart:
+    slices: tuple[Slice, ...],
+    seconds: int,
+    domain: tuple[datetime, datetime],
+    colours: tuple[tuple[str, str], ...],
+    title: str,
+) -> str:
     """Stacked bars of packets over time; `domain` is what the axis covers, `colours` the series in their order."""
-    values, peak = _stacked(slices, seconds, list(colours))
+    names = [name for name, _ in colours]
+    values, peak = _stacked(slices, seconds, names)
     pick = alt.selection_point(name=PICK, fields=["start_iso", "end_iso"], on="click", empty=False)
     edges = (wall(domain[0]), wall(domain[1]))
     x = alt.X(
@@ -78,7 +93,7 @@ def timeline(
     colour = alt.Color(
         "series:N",
         title=None,
-        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
+        scale=alt.Scale(domain=names, range=[colour for _, colour in colours]),
         legend=alt.Legend(orient="top", direction="horizontal", labelLimit=160, columns=4) if title else None,
     )
     tooltip = [
@@ -86,10 +101,15 @@ def timeline(
         alt.Tooltip("series:N", title=title or "What"),
         alt.Tooltip("packets:Q", title="Denied packets", format=","),
     ]
-    chart = alt.Chart(alt.InlineData(values=values)).mark_rect(x2Offset=-1, cursor="pointer").add_params(pick)
+    chart = alt.Chart().mark_rect(x2Offset=-1, cursor="pointer").add_params(pick)
     chart = chart.encode(x=x, x2="end", y=y, y2="above", color=colour, tooltip=tooltip)
-    sized: alt.Chart = chart.properties(height=_TIMELINE_PIXELS)
-    return sized
+    return _with_data(chart.properties(height=_TIMELINE_PIXELS), values)
+
+
+def _with_data(chart: alt.Chart | alt.LayerChart, values: Sequence[Mapping[str, object]]) -> str:
+    """The chart as JSON; Streamlit brings a theme of its own, and Altair's would change sizes."""
+    spec = {name: part for name, part in chart.to_dict(validate=False).items() if name != "config"}
+    return json.dumps({**spec, "data": {"values": values}})
 
 
 # Seconds between two ticks of the time axis.
@@ -130,7 +150,8 @@ def _place(found: Slice, seconds: int) -> dict[str, Any]:
     }
 
 
-def ranking(bars: Sequence[Bar], what: str, theme: Theme) -> alt.LayerChart:
+@lru_cache(_KEPT)
+def ranking(bars: tuple[Bar, ...], what: str, theme: Theme) -> str:
     """Horizontal bars, longest first, each with its figure at its end; `what` names what they are."""
     values: list[Mapping[str, object]] = [
         {"key": bar.key, "label": bar.label, "packets": bar.packets, "remark": bar.remark} for bar in bars
@@ -138,7 +159,7 @@ def ranking(bars: Sequence[Bar], what: str, theme: Theme) -> alt.LayerChart:
     pick = alt.selection_point(name=PICK, fields=["key"], on="click", empty=False)
     # Room at the right for the figure at the end of the longest bar.
     room = max([1, *(bar.packets for bar in bars)]) * 1.22
-    base = alt.Chart(alt.InlineData(values=values)).encode(
+    base = alt.Chart().encode(
         y=alt.Y(
             "label:N",
             title=None,
@@ -163,5 +184,4 @@ def ranking(bars: Sequence[Bar], what: str, theme: Theme) -> alt.LayerChart:
     figures = base.mark_text(align="left", dx=5, fontSize=12, color=theme.text).encode(
         text=alt.Text("packets:Q", format=",")
     )
-    chart: alt.LayerChart = (marks + figures).properties(height=max(len(bars), 1) * _ROW_PIXELS + _EDGE_PIXELS)
-    return chart
+    return _with_data((marks + figures).properties(height=max(len(bars), 1) * _ROW_PIXELS + _EDGE_PIXELS), values)

@@ -5,13 +5,13 @@ Rule: a mark that is clicked leads somewhere, and does not stay marked afterward
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import altair as alt
 import streamlit as st
 
 from analytics.reader import Rows
@@ -56,7 +56,7 @@ def many(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def clickable(chart: alt.Chart | alt.LayerChart, name: str, on_pick: Callable[[Mapping[str, Any]], None]) -> None:
+def clickable(chart: str, name: str, on_pick: Callable[[Mapping[str, Any]], None]) -> None:
     """A chart whose marks lead somewhere; it gets a new name when one was clicked, so that none stays marked."""
     key = f"{name}-{st.session_state.setdefault(f'{name}-turn', 0)}"
 
@@ -66,7 +66,7 @@ def clickable(chart: alt.Chart | alt.LayerChart, name: str, on_pick: Callable[[M
             st.session_state[f"{name}-turn"] += 1
             on_pick(points[0])
 
-    st.altair_chart(chart, key=key, on_select=picked, selection_mode=PICK, width="stretch")
+    st.vega_lite_chart(None, json.loads(chart), key=key, on_select=picked, selection_mode=PICK, width="stretch")
 
 
 def over_time(look: Look, total: Totals) -> Download:
@@ -86,20 +86,20 @@ def over_time(look: Look, total: Totals) -> Download:
             on_change=lambda: go(look.view.at(split=st.session_state["split"] or "")),
         )
     rows = look.ask("by-time", partial(questions.by_time, seconds=seconds, split=split), seconds, split)
-    slices = [Slice(look.local(start), name or _UNNAMED[split], packets) for start, name, packets in rows.rows]
+    slices = tuple(Slice(look.local(start), name or _UNNAMED[split], packets) for start, name, packets in rows.rows)
     title = "" if split == "none" else _SPLIT_NAMES[split]
     chart = charts.timeline(slices, seconds, _domain(look, total), _colours(slices, split), title)
     clickable(chart, "timeline", lambda point: go(look.view.during(point["start_iso"], point["end_iso"])))
     return Download("timeline", lambda: rows)
 
 
-def _colours(slices: list[Slice], split: str) -> dict[str, str]:
+def _colours(slices: Sequence[Slice], split: str) -> tuple[tuple[str, str], ...]:
     """The series that are there, in their order, each with its colour; well-known ones keep theirs at all times."""
     there = {found.series for found in slices}
     known = _ORDER.get(split, ())
     names = [*known, *sorted(there.difference(known), key=lambda name: (name == questions.OTHERS, name))]
     series = theme_of_browser().series
-    return {name: series[place % len(series)] for place, name in enumerate(names) if name in there}
+    return tuple((name, series[place % len(series)]) for place, name in enumerate(names) if name in there)
 
 
 def theme_of_browser() -> Theme:
@@ -131,7 +131,7 @@ def ranking(look: Look, entry: Ranking) -> Download:
     """One list of what is denied most; a click filters by it."""
     heading(entry.title)
     found = _top(look, entry)
-    bars = [_bar(look, entry, row) for row in found.dicts() if row[entry.column] is not None]
+    bars = tuple(_bar(look, entry, row) for row in found.dicts() if row[entry.column] is not None)
     if not bars:
         notice("None of these packets has one.", kind="empty")
     else:
