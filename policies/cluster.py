@@ -42,7 +42,7 @@ class Dialect:
 def cluster_policy(written: Written) -> Policy | None:
     """The Calico policy of a cluster-wide Kubernetes policy; None for an unknown tier or without a subject."""
     dialect = _DIALECTS[written.kind.name]
-    tier, subject = dialect.tier(written.spec), _subject(mapping(written.spec, "subject"))
+    tier, subject = dialect.tier(written.spec), _subject(_namespaces_first(mapping(written.spec, "subject")))
     if tier is None or subject is None:
         return None
     errors: list[str] = []
@@ -61,6 +61,11 @@ def cluster_policy(written: Written) -> Policy | None:
         errors=tuple(errors),
         source=written.source,
     )
+
+
+def _namespaces_first(subject: Document) -> Document:
+    """Of a subject that names both, which the API server refuses, Calico reads the namespaces; of a peer, the pods."""
+    return subject if subject.get("namespaces") is None else {"namespaces": subject["namespaces"]}
 
 
 def _subject(subject: Document) -> EntityRule | None:

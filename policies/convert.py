@@ -122,7 +122,12 @@ def _rule(rule: Document, direction: Direction, peers: str) -> Iterator[Rule]:
 def _ports(ports: list[Document]) -> PortsByProtocol:
     if not ports:
         return {"": None}
-    return by_protocol((text(port, "protocol") or "TCP", _port(port)) for port in ports)
+    return by_protocol((_protocol(port), _port(port)) for port in ports)
+
+
+def _protocol(port: Document) -> str:
+    """TCP where none is written; an empty text, which the API server refuses, is any protocol to the converter."""
+    return "TCP" if port.get("protocol") is None else text(port, "protocol")
 
 
 def _port(port: Document) -> Port | None:

@@ -10,7 +10,9 @@ from ipaddress import ip_address, ip_network
 
 from policies.model import Address, Network
 
-_CIDR = re.compile(r"([0-9a-fA-F:.]+)/([0-9]{1,6})")
+_CIDR = re.compile(r"([0-9a-fA-F:.]+)/([0-9]+)")
+_MAPPED = 96
+"""Length of ::ffff:0:0/96: Go takes an IPv6 address in it for the IPv4 address that it holds (net.IP.To4)."""
 
 
 def parse_address(text: str) -> Address:
@@ -27,9 +29,17 @@ def parse_cidr(text: str) -> tuple[Address, Network]:
     if not found:
         raise ValueError(f"invalid CIDR address: {text}")
     try:
-        return ip_address(found[1]), ip_network(f"{found[1]}/{int(found[2])}", strict=False)
+        written, length = ip_address(found[1]), int(found[2])
+        address = _unmapped(written) if length >= _MAPPED else written
+        length -= _MAPPED if address.version != written.version else 0
+        return address, ip_network(f"{address}/{length}", strict=False)
     except ValueError:
         raise ValueError(f"invalid CIDR address: {text}") from None
+
+
+def _unmapped(address: Address) -> Address:
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return mapped or address
 
 
 def parse_net(text: str) -> Network:
@@ -41,5 +51,5 @@ def parse_net_or_address(text: str) -> tuple[Address, Network]:
     """Like `parse_cidr`, but a plain address counts as a network of one."""
     if "/" in text:
         return parse_cidr(text)
-    address = parse_address(text)
+    address = _unmapped(parse_address(text))
     return address, ip_network(address)

@@ -260,9 +260,7 @@ def _port_complaints(entity: Document) -> Iterator[Complaint]:
 
 
 def _accounts_complaints(accounts: Document) -> Iterator[Complaint]:
-    for index, name in enumerate(items(accounts, "names")):
-        if complaint := subdomain_complaint(name):
-            yield ("serviceAccounts", "names", index), complaint
+    # Neither layer looks at `names` (policy_common.go, ServiceAccountMatch).
     if complaint := selector_complaint(text(accounts, "selector"), "unchecked", math.inf):
         yield ("serviceAccounts", "selector"), complaint
 

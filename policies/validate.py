@@ -143,8 +143,8 @@ def _staged(written: Written) -> Iterator[Complaint]:
 
 
 def _is_zero(value: object) -> bool:
-    """Go's zero value after decoding; an order of 0 is a pointer to 0, an empty list is not nil."""
-    return value is None or value is False or value == ""
+    """Go's zero value after decoding; an order of 0 is a pointer to 0, an empty list is not nil, a struct may be {}."""
+    return value is None or value is False or value in ("", {})
 
 
 # -- tiers, endpoints, sets ------------------------------------------------------------------------------------------

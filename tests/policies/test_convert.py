@@ -167,6 +167,115 @@ def test_a_staged_kubernetes_policy_stays_staged(find: Find) -> None:
     assert (rendered["kind"], rendered["spec"]["stagedAction"]) == ("StagedNetworkPolicy", "Set")
 
 
+# -- what Calico's converter does with what the API server would refuse or fill in -----------------------------------
+
+ANY: dict[str, Any] = {"action": "Allow"}
+PODS = "projectcalico.org/orchestrator == 'k8s'"
+
+
+def tcp(*ports: int | str, protocol: str | None = "TCP") -> dict[str, Any]:
+    """An ingress rule as it is rendered, with these ports."""
+    return {
+        **ANY,
+        **({"protocol": protocol} if protocol else {}),
+        **({"destination": {"ports": [*ports]}} if ports else {}),
+    }
+
+
+EDGES: list[tuple[str, Any, list[dict[str, Any]]]] = [
+    (
+        "one number among names changes no order",
+        {"ports": [{"port": "b"}, {"port": 80}, {"port": "a"}]},
+        [tcp("b", 80, "a")],
+    ),
+    (
+        "the same number twice is two numbers: names go first",
+        {"ports": [{"port": 80}, {"port": "b"}, {"port": 80}]},
+        [tcp("b", 80)],
+    ),
+    ("ranges that touch are one", {"ports": [{"port": 6}, {"port": 1, "endPort": 5}, {"port": 8}]}, [tcp("1:6", 8)]),
+    ("a number in quotes is the number", {"ports": [{"port": "080"}]}, [tcp(80)]),
+    ("a negative number is a name (PortFromString)", {"ports": [{"port": -1}]}, [tcp("-1")]),
+    ("endPort without port is nothing", {"ports": [{"endPort": 90}]}, [tcp()]),
+    ("all ports win, wherever they stand", {"ports": [{"port": 80}, {}, {"port": 81}]}, [tcp()]),
+    (
+        "a protocol has Calico's spelling",
+        {"ports": [{"protocol": "sctp", "port": 1}, {"protocol": "SCTP", "port": 2}]},
+        [tcp("1:2", protocol="SCTP")],
+    ),
+    ("an unknown protocol stays, sorted by bytes", {"ports": [{"protocol": "foo"}, {}]}, [tcp(), tcp(protocol="foo")]),
+    ("an empty protocol is any", {"ports": [{"protocol": "", "port": 80}]}, [tcp(80, protocol=None)]),
+    ("port 0 is taken", {"ports": [{"port": 0}]}, [tcp(0)]),
+    ("null is an empty rule", None, [ANY]),
+    ("null is an empty peer", {"from": [None]}, [{**ANY, "source": {"selector": PODS}}]),
+    (
+        "an ipBlock hides the selectors beside it",
+        {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]},
+        [{**ANY, "source": {"nets": ["10.0.0.0/8"]}}],
+    ),
+    ("an ipBlock without a network is anybody", {"from": [{"ipBlock": {}}]}, [ANY]),
+    (
+        "IPv6 is written short",
+        {"from": [{"ipBlock": {"cidr": "2001:DB8:0:0:1::1/80"}}]},
+        [{**ANY, "source": {"nets": ["2001:db8:0:0:1::/80"]}}],
+    ),
+    (
+        "a mapped IPv4 network is one (net.IPNet.String)",
+        {"from": [{"ipBlock": {"cidr": "::ffff:10.1.2.3/104"}}]},
+        [{**ANY, "source": {"nets": ["10.0.0.0/8"]}}],
+    ),
+]
+
+
+@pytest.mark.parametrize("edge", EDGES, ids=[edge[0] for edge in EDGES])
+def test_odd_rules_become_what_calicos_converter_makes_of_them(edge: tuple[str, Any, list[dict[str, Any]]]) -> None:
+    """k8sRuleToCalico, k8sPeerToCalicoFields and SimplifyPorts in conversion.go, numorstring's port.go."""
+    _, rule, wanted = edge
+    document = {**_plain(SEED), "spec": {"podSelector": {}, "ingress": [rule]}}
+    policy = convert.to_calico(found_in([("p.json", json.dumps(document))]).objects[0])
+    assert policy is not None
+    assert not policy.errors
+    assert policy_object(policy)["spec"]["ingress"] == wanted
+
+
+def _plain(text: str) -> Any:
+    return next(nodes(text, "p.yaml")).plain()
+
+
+@pytest.mark.parametrize(
+    ("types", "wanted"),
+    [
+        (["Egress", "Ingress"], ["Ingress", "Egress"]),
+        (["egress"], ["Ingress"]),
+        (["Egress", "other"], ["Egress"]),
+        ([], ["Ingress"]),
+    ],
+)
+def test_types_are_those_that_calico_knows_or_ingress(types: list[str], wanted: list[str]) -> None:
+    """Ingress first, others passed over, Ingress where none is left (K8sNetworkPolicyToCalico)."""
+    document = {**_plain(SEED), "spec": {"policyTypes": types, "egress": [{}]}}
+    policy = convert.to_calico(found_in([("p.json", json.dumps(document))]).objects[0])
+    assert policy is not None
+    assert policy_object(policy)["spec"]["types"] == wanted
+
+
+def test_of_namespaces_and_pods_a_subject_keeps_the_first_and_a_peer_the_second() -> None:
+    """clusternetworkpolicy.go asks for them in that order, and lets the later one of a peer win."""
+    both = {"namespaces": {"matchLabels": {"n": "1"}}, "pods": {"podSelector": {"matchLabels": {"p": "2"}}}}
+    rules = [{"action": "Accept", "from": [both], "protocols": [{"udp": {"destinationPort": {}}}]}]
+    document = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "c"},
+        "spec": {"tier": "Admin", "priority": 0, "subject": both, "ingress": rules},
+    }
+    policy = convert.to_calico(found_in([("p.json", json.dumps(document))]).objects[0])
+    assert policy is not None
+    assert (policy.order, policy.namespace_selector, policy.selector) == (0, "n == '1'", PODS)
+    source = {"selector": f"{PODS} && p == '2'", "namespaceSelector": "all()"}
+    assert policy_object(policy)["spec"]["ingress"] == [{**ANY, "protocol": "UDP", "source": source}]
+
+
 # -- ports -----------------------------------------------------------------------------------------------------------
 
 PORTS = st.one_of(
