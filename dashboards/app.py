@@ -87,8 +87,9 @@ def draw(page: Page) -> None:
     """One page: controls, then the part that refreshes."""
     view, problems = view_of_link()
     seen, trouble = looked(view)
+    offered = controls.hints(seen) if seen else {}
     if page.filtered:
-        controls.sidebar(controls.hints(view), view)
+        controls.sidebar(offered, view)
     every = head(page, view, seen)
     if problems:
         notice("Not all of this link can be used", *problems, kind="warning")
@@ -100,26 +101,30 @@ def draw(page: Page) -> None:
     if page.filtered:
         controls.custom_times(view)
         controls.chips(view)
+    part = partial(body, page, view, [(seen, trouble)])
     if every:
-        st.fragment(partial(body, page, view), run_every=every)()
+        st.fragment(part, run_every=every)()
     else:
         # Not even as a fragment without an interval: the browser goes on asking for one that had an interval before.
-        body(page, view)
+        part()
     if page.filtered and seen:
-        offer(seen)
+        offer(seen, offered)
 
 
-def offer(seen: Look) -> None:
+def offer(seen: Look, offered: controls.Hints) -> None:
     """Let the filters offer what there is: last, since a page is looked at before it is filtered."""
     try:
-        if controls.find_hints(seen):
+        if controls.find_hints(seen, offered):
             st.rerun()
     except (StoreError, QueryError, FilterError):
         # The page has said it already, or its next look will.
         return
 
 
-def looked(view: View) -> tuple[Look | None, Exception | None]:
+Looked = tuple[Look | None, Exception | None]
+
+
+def looked(view: View) -> Looked:
     """A look at the store, or what kept us from it."""
     try:
         return look(view), None
@@ -137,10 +142,10 @@ def head(page: Page, view: View, seen: Look | None) -> float | None:
             return controls.refresh_control(view, page.refresh)
 
 
-def body(page: Page, view: View) -> None:
-    """What the page shows."""
+def body(page: Page, view: View, first: list[Looked]) -> None:
+    """What the page shows: at first of the look that its head is of, later of another."""
     leave_fragment()
-    seen, trouble = looked(view)
+    seen, trouble = first.pop() if first else looked(view)
     if trouble:
         st.session_state["denylog-trouble"] = True
         return

@@ -6,11 +6,10 @@ widgets that take no markup.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -64,36 +63,35 @@ FIELDS = tuple(field for field in _FIELDS if field.flag in links.FLAGS)
 _PAIRED = ("workload", "pod", "service")
 # What filters offer may be so many seconds old: it is a help for typing, and finding it takes longer than a page.
 _HINTS_LAST_S = 60.0
-_HINTS = "denylog-hints"
 _ASKED = tuple(dict.fromkeys(field.grouping for field in FIELDS if field.grouping))
 
 Hints = dict[str, Rows]
 
 
-def hints(view: View) -> Hints:
-    """The values that exist in a view's time, as far as they have been asked for."""
-    found: tuple[Hashable, float, Hints] = st.session_state.get(_HINTS, (None, 0.0, {}))
-    return found[2] if found[0] == _hinted(view) else {}
+def hints(seen: Look) -> Hints:
+    """The values that exist in a view's time, as somebody found them last; filters offer what there is without them."""
+    kept = _unfiltered(seen).kept("hints")
+    return kept.value if kept else {}
 
 
-def find_hints(seen: Look) -> bool:
-    """Ask which values exist; says whether the filters are to be drawn anew. For after the page has been drawn.
+def find_hints(seen: Look, offered: Hints) -> bool:
+    """Ask which values exist; says whether the filters, which offer these now, are to be drawn anew.
 
-    Filters offer what there is without them.
+    For after the page has been drawn.
     """
-    now = time.monotonic()
-    known: tuple[Hashable, float, Hints] = st.session_state.get(_HINTS, (None, 0.0, {}))
-    if known[0] == _hinted(seen.view) and now - known[1] < _HINTS_LAST_S:
-        return False
-    free = seen.shown(replace(seen.view, filters=()))
-    rest = tuple(name for name in _ASKED if name not in LISTS)
-    found = {**ranked_together(free, LISTS), **ranked_together(free, rest)}
-    st.session_state[_HINTS] = (_hinted(seen.view), now, found)
-    return True
+    free = _unfiltered(seen)
+    kept = free.kept("hints")
+    if kept and kept.age_s < _HINTS_LAST_S:
+        found = kept.value
+    else:
+        rest = tuple(name for name in _ASKED if name not in LISTS)
+        found = {**ranked_together(free, LISTS), **ranked_together(free, rest)}
+        free.keep("hints", found)
+    return bool(found != offered)
 
 
-def _hinted(view: View) -> Hashable:
-    return current().store, view.since, view.until, view.zone
+def _unfiltered(seen: Look) -> Look:
+    return seen.shown(replace(seen.view, filters=()))
 
 
 def sidebar(offered: Hints, view: View) -> None:
@@ -166,9 +164,15 @@ def _chosen(flag: str, view: View) -> None:
 
 def _zone(view: View) -> None:
     name = view.zone or current().zone
-    options = list(dict.fromkeys([name, current().zone, *COMMON_ZONES, *sorted(available_timezones())]))
+    options = list(dict.fromkeys([name, current().zone, *COMMON_ZONES, *_zones()]))
     st.session_state["zone"] = name
     st.selectbox("Time zone", options, key="zone", on_change=lambda: go(_in_zone(view, st.session_state["zone"])))
+
+
+@cache
+def _zones() -> tuple[str, ...]:
+    """All zones, for which Python opens hundreds of files."""
+    return tuple(sorted(available_timezones()))
 
 
 def _in_zone(view: View, zone: str) -> View:

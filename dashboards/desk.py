@@ -1,13 +1,15 @@
 """The pages' questions to the store: readers that stay open, and answers that are kept until the store changes.
 
 Rule: the same question about the same snapshot is asked once, whoever asks and however many ask at the same time. A
-question holds a reader only while it runs; nothing here writes or locks.
+question holds a reader only while it runs; nothing here writes or locks. What may be a little old is kept apart, with
+its age.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
@@ -39,6 +41,19 @@ class Moment:
     newest: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that was found at a time, of which `since` is the monotonic clock's."""
+
+    value: Any
+    since: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was found."""
+        return time.monotonic() - self.since
+
+
 class Desk:
     """Readers and answers of one store, shared by all who look at it."""
 
@@ -48,6 +63,7 @@ class Desk:
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, int], Reader]] = []
         self._answers: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
 
     def snapshot(self, zone: str) -> int:
         """The number of the store's newest snapshot; raises StoreError."""
@@ -76,11 +92,18 @@ class Desk:
         answer: T = future.result()
         return answer
 
-    def knows(self, snapshot: int, zone: str, key: Hashable) -> bool:
-        """Whether the answer is there already."""
+    def keep(self, key: Hashable, value: Any) -> None:
+        """Keep what was found now, for all who look, until something newer is found."""
         with self._lock:
-            future = self._answers.get((snapshot, zone, key))
-        return future is not None and future.done()
+            self._kept[key] = Kept(value, time.monotonic())
+            self._kept.move_to_end(key)
+            while len(self._kept) > _ANSWERS:
+                self._kept.popitem(last=False)
+
+    def kept(self, key: Hashable) -> Kept | None:
+        """What was found last, however long ago."""
+        with self._lock:
+            return self._kept.get(key)
 
     def _settle(self, place: Hashable, future: Future[Any], zone: str, question: Callable[[Reader], Any]) -> None:
         try:
@@ -98,6 +121,7 @@ class Desk:
                 reader.close()
             self._idle.clear()
             self._answers.clear()
+            self._kept.clear()
 
     @contextmanager
     def reader(self, zone: str) -> Iterator[Reader]:

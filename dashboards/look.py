@@ -16,7 +16,7 @@ import streamlit as st
 from analytics.filters import Where
 from analytics.reader import Reader
 from dashboards import links
-from dashboards.desk import Desk, Moment, desk_of, key_of
+from dashboards.desk import Desk, Kept, Moment, desk_of, key_of
 from dashboards.links import Span, View
 from dashboards.settings import current
 
@@ -45,6 +45,17 @@ class Look:
         """The answer to a question about the view's packets; `name` and `more` tell it from others."""
         key = (name, *more, key_of(self.where))
         return self.desk.ask(self.moment.snapshot, self.zone_name, key, lambda reader: question(reader, self.where))
+
+    def keep(self, name: str, value: object) -> None:
+        """Keep what was found for this view, for all who look at it, although there may be newer packets by then."""
+        self.desk.keep(self._kept_as(name), value)
+
+    def kept(self, name: str) -> Kept | None:
+        """What was kept under this name for this view."""
+        return self.desk.kept(self._kept_as(name))
+
+    def _kept_as(self, name: str) -> Hashable:
+        return name, self.zone_name, self.view.filters, self.view.since, self.view.until
 
     def shown(self, view: View) -> Look:
         """The same look, at what another view shows."""

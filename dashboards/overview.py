@@ -5,11 +5,11 @@ Rule: every bar leads to the packets behind it: a click on one filters by it, a 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
-from analytics.reader import Reader
 from dashboards import questions
 from dashboards.empty import nothing
 from dashboards.links import NEWEST
@@ -34,55 +34,69 @@ _NEW_LASTS_S = 60
 _RANKINGS = (SOURCES, DESTINATIONS, PORTS, WORKLOADS)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside the figures and takes longer to find: the trend, what is new, and a remark on that."""
+
+    trend: str
+    fresh: Fresh | None
+    remark: str
+
+
+_UNKNOWN = Beside("", None, "being compared")
+
+
 def show(look: Look) -> None:
-    """Draw the page."""
+    """Draw the page: figures and timeline first, what looks further back last."""
     total = look.ask("totals", questions.totals)
     if not total.packets:
         nothing(look)
         return
+    kept = look.kept("beside")
+    early = kept.value if kept else _UNKNOWN
     figures = st.empty()
-    compared = _new_question(look)
-    if not look.desk.knows(0, look.zone_name, compared):
-        with figures:
-            _figures(look, total, None, "being compared")
+    with figures:
+        _figures(look, total, early)
     entries = [over_time(look, total)]
     for pair in (_RANKINGS[:2], _RANKINGS[2:]):
         for column, entry in zip(st.columns(2, gap="large"), pair, strict=True):
             with column:
                 entries.append(ranking(look, entry))
-    # Asked last, since it looks at a month, and not of this snapshot: packets come faster than that can be done.
-    fresh = look.desk.ask(0, look.zone_name, compared, lambda reader: _ask_new(reader, look))
-    with figures:
-        _figures(look, total, fresh, "who, where to and port" if fresh else "no earlier day to compare")
-    _new(look, fresh)
-    downloads([*entries, *([Download("new", lambda: fresh.rows)] if fresh else [])], look.zone)
+    beside = _beside(look, total)
+    if beside != early:
+        with figures:
+            _figures(look, total, beside)
+    _new(look, beside.fresh)
+    downloads([*entries, *_download(beside.fresh)], look.zone)
 
 
-def _new_question(look: Look) -> Hashable:
-    """What tells this question from others; the same for a minute."""
-    view = look.view
-    return (
-        "new",
-        view.filters,
-        view.since,
-        view.until,
-        int(look.now.timestamp() // _NEW_LASTS_S),
-        not look.moment.newest,
-    )
+def _beside(look: Look, total: Totals) -> Beside:
+    trend = _trend(look, total.packets)
+    fresh = _fresh(look)
+    found = Beside(trend, fresh, "who, where to and port" if fresh else "no earlier day to compare")
+    look.keep("beside", found)
+    return found
 
 
-def _ask_new(reader: Reader, look: Look) -> Fresh | None:
+def _fresh(look: Look) -> Fresh | None:
+    """What is new, asked once a minute: it looks at a month, and packets come faster than that can be done."""
+    kept = look.kept("new")
+    if kept and kept.age_s < _NEW_LASTS_S:
+        known: Fresh | None = kept.value
+        return known
     edge = (look.moment.newest or look.now) - NEWEST
-    return questions.new_pairs(reader, look.where, edge, _NEW_SHOWN)
+    found = look.ask("new", partial(questions.new_pairs, edge=edge, limit=_NEW_SHOWN), edge)
+    look.keep("new", found)
+    return found
 
 
-def _figures(look: Look, total: Totals, fresh: Fresh | None, note: str) -> None:
+def _figures(look: Look, total: Totals, beside: Beside) -> None:
     last = total.last
     tiles((
-        ("Denied packets", f"{total.packets:,}", _trend(look, total.packets)),
+        ("Denied packets", f"{total.packets:,}", beside.trend),
         ("Sources", f"{total.sources:,}", f"seen by {many(total.nodes, 'node')}"),
         ("Destinations", f"{total.destinations:,}", many(total.ports, "port")),
-        ("New since yesterday", f"{fresh.pairs:,}" if fresh else "–", note),
+        ("New since yesterday", f"{beside.fresh.pairs:,}" if beside.fresh else "–", beside.remark),
         ("Last denied", ago(last, look.now) if last else "–", f"{look.local(last):%d %b %Y %H:%M:%S}" if last else ""),
     ))  # fmt: skip
 
@@ -112,3 +126,7 @@ def _new(look: Look, fresh: Fresh | None) -> None:
         table(
             fresh.rows, look.zone, key="new", titles=PAIR_TITLES, on_pick=lambda number: open_pair(look, rows[number])
         )
+
+
+def _download(fresh: Fresh | None) -> list[Download]:
+    return [Download("new", lambda: fresh.rows)] if fresh else []
