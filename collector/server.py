@@ -1,7 +1,8 @@
 """The small HTTP server that answers for a collector: /metrics, /healthz and /readyz.
 
 Rule: it listens where it was told, answers GET and HEAD of four paths, and holds a bounded number of connections for a
-bounded time. It loads only where it is asked for.
+bounded time. Nobody keeps a probe out: who has asked nothing yet makes room for who comes, and scrapes have a number of
+their own. It loads only where it is asked for.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ from collector.settings import CollectorError
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
 _CONNECTIONS = 16
+_SCRAPES = 4
+"""A scrape may have to wait for the disk; probes need none of it, so the other connections are left to them."""
+_BACKLOG = 128
 _ALTOGETHER_S = 10.0
 """A connection is closed after so long, also where its request trickles in byte by byte."""
+_LEAVING_S = 1.0
+"""A connection that was told to make room is gone within milliseconds."""
 _TEXT = "text/plain; charset=utf-8"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -38,13 +44,15 @@ class Server(ThreadingMixIn, HTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = _CONNECTIONS
+    request_queue_size = _BACKLOG
 
     def __init__(self, where: Address, metrics: Metrics, health: Health) -> None:
         """Raises CollectorError where nobody can listen there."""
         self.metrics, self.health = metrics, health
         self._begun: dict[Any, float] = {}
+        self._silent: dict[Any, None] = {}
         self._room = threading.BoundedSemaphore(_CONNECTIONS)
+        self._scrapes = threading.BoundedSemaphore(_SCRAPES)
         try:
             found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self.address_family = found[0][0]
@@ -60,12 +68,19 @@ class Server(ThreadingMixIn, HTTPServer):
         self.server_address = self.socket.getsockname()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, unless too many are being served: then it is closed at once."""
+        """Serve a connection. Where too many are open, the one that has been silent for longest makes room for it."""
         if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            self._end(next(iter(list(self._silent)), None))
+            if not self._room.acquire(timeout=_LEAVING_S):
+                self.shutdown_request(request)
+                return
         self._begun[request] = time.monotonic()
+        self._silent[request] = None
         super().process_request(request, client_address)
+
+    def heard(self, request: Any) -> None:
+        """The connection has said what it wants: it is answered, whoever comes."""
+        self._silent.pop(request, None)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection and make room for the next."""
@@ -73,6 +88,7 @@ class Server(ThreadingMixIn, HTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._begun.pop(request, None)
+            self._silent.pop(request, None)
             self._room.release()
 
     def service_actions(self) -> None:
@@ -80,8 +96,14 @@ class Server(ThreadingMixIn, HTTPServer):
         late = time.monotonic() - _ALTOGETHER_S
         for request, begun in list(self._begun.items()):
             if begun < late:
-                with suppress(OSError):
-                    request.shutdown(socket.SHUT_RDWR)
+                self._end(request)
+
+    @staticmethod
+    def _end(request: Any) -> None:
+        """Let the thread that reads from the connection find its end."""
+        if request is not None:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no business of ours."""
@@ -100,8 +122,13 @@ class Server(ThreadingMixIn, HTTPServer):
         return HTTPStatus.NOT_FOUND, _TEXT, b"there are /metrics, /healthz and /readyz\n"
 
     def _scrape(self) -> Answer:
-        self.metrics.ready.set(not self.health.ready())
-        return HTTPStatus.OK, _EXPOSITION, self.metrics.text()
+        if not self._scrapes.acquire(blocking=False):
+            return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"too many scrapes at once\n"
+        try:
+            self.metrics.ready.set(not self.health.ready())
+            return HTTPStatus.OK, _EXPOSITION, self.metrics.text()
+        finally:
+            self._scrapes.release()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -124,6 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes come every few seconds: nobody wants a line for each."""
 
     def _answer(self, *, body: bool) -> None:
+        self.server.heard(self.connection)
         status, kind, text = self.server.answer(self.path.partition("?")[0])
         self.send_response(status)
         self.send_header("Content-Type", kind)

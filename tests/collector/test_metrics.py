@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -182,20 +184,45 @@ def test_health_over_http(collector: Running) -> None:
 
 
 def test_a_client_that_says_nothing_disturbs_nobody(collector: Running) -> None:
-    """Silent connections, more than are served at once, leave room again; the collector goes on."""
-    idle = [socket.create_connection(("127.0.0.1", collector.port)) for _ in range(30)]
+    """Fifty silent connections, three times as many as are served at once, keep out neither probes nor scrapes."""
+    idle = [socket.create_connection(("127.0.0.1", collector.port)) for _ in range(50)]
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                assert collector.get("/healthz") == (200, "ok\n")
-                break
-            except (ConnectionError, http.client.HTTPException):
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+        for path in ("/healthz", "/readyz", "/metrics") * 5:
+            began = time.monotonic()
+            assert collector.get(path)[0] == 200
+            assert time.monotonic() - began < 2.0
     finally:
         for connection in idle:
             connection.close()
+
+
+class HungMetrics(Metrics):
+    """Stands in for a disk that does not answer when the size of the store is looked up."""
+
+    answers = threading.Event()
+
+    def text(self) -> bytes:
+        """Nothing until it is allowed."""
+        assert self.answers.wait(30)
+        return super().text()
+
+
+def test_scrapes_that_hang_leave_room_for_probes(tmp_path: Path) -> None:
+    """Twenty scrapes that get no answer: four wait, the others are refused, and probes are answered at once."""
+    metrics = HungMetrics(resolve(str(tmp_path)))
+    health = Health(metrics)
+    with serving(Address("127.0.0.1", 0), metrics, health) as where:
+        scrapes = [http.client.HTTPConnection("127.0.0.1", where.port, timeout=10) for _ in range(20)]
+        for scrape in scrapes:
+            scrape.request("GET", "/metrics")
+        for _ in range(5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{where.port}/healthz", timeout=2) as answer:
+                assert answer.read() == b"ok\n"
+        metrics.answers.set()
+        found = Counter(scrape.getresponse().status for scrape in scrapes)
+        for scrape in scrapes:
+            scrape.close()
+    assert found == {200: 4, 503: 16}
 
 
 def test_requests_that_trickle_in_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
