@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -18,7 +18,8 @@ from policies.evaluate import Prepared, Rules, Visit, governs, in_hook, may_sele
 from policies.flow import Endpoint, Flow, Party
 from policies.load import enforced_part
 from policies.match import side_mismatch, transport_mismatch
-from policies.model import Action, Direction, Inventory, Network, Policy, Rule
+from policies.model import Action, Direction, EntityRule, Inventory, Network, Policy, PortRange, Rule
+from policies.nets import NetTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,35 @@ def _twin_key(party: Party, nets: Iterable[Network]) -> Hashable:
     return (labels, frozenset(party.ports), frozenset(party.services), policed, address and address.version, inside)
 
 
-_Scoped: TypeAlias = tuple[Rule, str | None]
+def _past_ports(end: str, rule: Rule, flow: Flow) -> Rule | None:
+    """The rule without the port numbers of this end, which the kind of flow has; None where it has others."""
+    entity: EntityRule = getattr(rule, end)
+    if not entity.ports or not all(isinstance(port, PortRange) for port in entity.ports):
+        return rule
+    if side_mismatch(end, _with(rule, end, EntityRule(ports=entity.ports)), flow, None):
+        return None
+    return _with(rule, end, replace(entity, ports=()))
+
+
+def _with(rule: Rule, end: str, entity: EntityRule) -> Rule:
+    return replace(rule, source=entity) if end == "source" else replace(rule, destination=entity)
+
+
+class _FarEnds:
+    """Rules of which only the far end is open; those that name nothing but nets are asked all at once."""
+
+    def __init__(self, end: str, rules: Iterable[tuple[Rule, str | None]]) -> None:
+        self._end = end
+        asked = {(getattr(rule, end), scope): (rule, scope) for rule, scope in rules}
+        only_nets = [entity for entity, _ in asked if entity.nets and entity == EntityRule(nets=entity.nets)]
+        self._nets = NetTable(net for entity in only_nets for net in entity.nets)
+        self._others = [asked[key] for key in asked if key[0] not in set(only_nets)]
+
+    def match(self, flow: Flow, far: Party) -> bool:
+        """Whether one of the rules matches the flow, whose far end this is."""
+        if far.address is not None and far.address in self._nets:
+            return True
+        return any(side_mismatch(self._end, rule, flow, scope) is None for rule, scope in self._others)
 
 
 class Suspicion:
@@ -172,7 +201,7 @@ class Suspicion:
     def __init__(self, touched: Touched, old: Rules, new: Rules) -> None:
         self._touched = touched
         self._old, self._new = old, new
-        self._found: dict[Hashable, tuple[_Scoped, ...] | None] = {}
+        self._found: dict[Hashable, _FarEnds | None] = {}
         self._there: dict[Hashable, tuple[Policy, ...]] = {}
 
     def falls_on(self, flow: Flow) -> bool:
@@ -185,21 +214,24 @@ class Suspicion:
         if key not in self._found:
             self._found[key] = self._near(visit, flow)
         rules = self._found[key]
-        far = _FAR[direction]
-        return rules is None or any(side_mismatch(far, rule, flow, scope) is None for rule, scope in rules)
+        return rules is None or rules.match(flow, flow.side(_OTHER[direction]))
 
-    def _near(self, visit: Visit, flow: Flow) -> tuple[_Scoped, ...] | None:
+    def _near(self, visit: Visit, flow: Flow) -> _FarEnds | None:
         """The changed rules that only the far end can still keep from matching; None where other tiers apply now."""
         if tiers_at(self._old, visit) != tiers_at(self._new, visit):
             return None
-        return tuple(
-            (rule, policy.namespace)
+        _, direction, _ = visit
+        far = _END[_OTHER[direction]]
+        rules = (
+            (left, policy.namespace)
             for policy in self._changed(visit)
-            for rule in policy.rules(visit[1])
+            for rule in policy.rules(direction)
             if rule.action is not Action.LOG
             and transport_mismatch(rule, flow) is None
-            and side_mismatch(_NEAR[visit[1]], rule, flow, policy.namespace) is None
+            and side_mismatch(_END[direction], rule, flow, policy.namespace) is None
+            and (left := _past_ports(far, rule, flow))
         )
+        return _FarEnds(far, rules)
 
     def _changed(self, visit: Visit) -> tuple[Policy, ...]:
         endpoint, direction, hook = visit
@@ -210,9 +242,9 @@ class Suspicion:
         return self._there[key]
 
 
-_NEAR = {Direction.INGRESS: "destination", Direction.EGRESS: "source"}
-_FAR = {Direction.INGRESS: "source", Direction.EGRESS: "destination"}
-"""What the rules of a direction call the end that they protect, and the other one."""
+_END = {Direction.INGRESS: "destination", Direction.EGRESS: "source"}
+"""What rules call the end that a direction protects."""
+_OTHER = {Direction.INGRESS: Direction.EGRESS, Direction.EGRESS: Direction.INGRESS}
 
 
 def one_family(source: Party, target: Party) -> bool:

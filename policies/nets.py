@@ -6,6 +6,8 @@ Rule: a network needs its `/length`; a plain address, a dotted mask or a zone is
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 from policies.model import Address, Network
@@ -53,3 +55,17 @@ def parse_net_or_address(text: str) -> tuple[Address, Network]:
         return parse_cidr(text)
     address = _unmapped(parse_address(text))
     return address, ip_network(address)
+
+
+class NetTable:
+    """Many networks, of which it is asked whether one holds an address: one look for each length, however many."""
+
+    def __init__(self, nets: Iterable[Network]) -> None:
+        self._starts: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        for net in nets:
+            host_bits = net.max_prefixlen - net.prefixlen
+            self._starts[net.version, host_bits].add(int(net.network_address) >> host_bits)
+
+    def __contains__(self, address: Address) -> bool:
+        number, own = int(address), address.version
+        return any(version == own and number >> bits in starts for (version, bits), starts in self._starts.items())
