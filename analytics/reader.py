@@ -107,6 +107,10 @@ class Reader:
         """The newest position of each file, in the order of their first appearance; raises StoreError."""
         return self._translate("positions", lambda: read_positions(self._connection))
 
+    def interrupt(self) -> None:
+        """End the question that another thread is asking, which raises QueryError there; nothing where none is."""
+        self._connection.interrupt()
+
     def attach_statement(self) -> str:
         """The line that opens this store in any DuckDB shell with the ducklake and sqlite extensions."""
         return engine.attach_statement(self.store)

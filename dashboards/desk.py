@@ -1,8 +1,8 @@
 """The pages' questions to the store: readers that stay open, and answers that are kept until the store changes.
 
 Rule: the same question about the same snapshot is asked once, whoever asks and however many ask at the same time. A
-question holds a reader only while it runs; nothing here writes or locks. What may be a little old is kept apart, with
-its age.
+question holds a reader only while it runs, and ends when nobody waits for its answer; nothing here writes or locks.
+What may be a little old is kept apart, with its age.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 from analytics.filters import Where
+from analytics.guard import QueryError
 from analytics.reader import Reader
 from analytics.store import require, resolve
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 # Each is a DuckDB of its own with two threads; more of them only wait for the same processor.
 _READERS = 2
 _ANSWERS = 256
+# How long somebody who waits may not hear that they need not any more.
+_HEED_EVERY_S = 0.05
 # A clock that ran ahead must not make "the newest 24 hours" a day in which nothing happened.
 _FUTURE = timedelta(hours=1)
 _NEWEST = "SELECT max(time) FROM packets WHERE time <= $latest"
@@ -54,6 +57,16 @@ class Kept:
         return time.monotonic() - self.since
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A question and its answer, how many wait for it, and the reader while it is asked."""
+
+    future: Future[Any] = field(default_factory=Future)
+    waiting: int = 0
+    reader: Reader | None = None
+    left: bool = False
+
+
 class Desk:
     """Readers and answers of one store, shared by all who look at it."""
 
@@ -62,7 +75,8 @@ class Desk:
         self._places = threading.BoundedSemaphore(_READERS)
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, int], Reader]] = []
-        self._answers: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._pool = ThreadPoolExecutor(_READERS, "desk")
+        self._answers: OrderedDict[Hashable, _Asked] = OrderedDict()
         self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
 
     def snapshot(self, zone: str) -> int:
@@ -76,21 +90,67 @@ class Desk:
         snapshot = self.snapshot(zone)
         return self.ask(snapshot, zone, ("moment",), lambda reader: _moment(reader, snapshot, now))
 
-    def ask(self, snapshot: int, zone: str, key: Hashable, question: Callable[[Reader], T]) -> T:
-        """The answer to a question that `key` names fully beside snapshot and zone; raises what the question raises."""
+    def ask(
+        self,
+        snapshot: int,
+        zone: str,
+        key: Hashable,
+        question: Callable[[Reader], T],
+        heed: Callable[[], object] = lambda: None,
+    ) -> T:
+        """The answer to a question that `key` names fully beside snapshot and zone; raises what the question raises.
+
+        Until it is there, `heed` is called again and again; what that raises ends the waiting, and the question too
+        where nobody else waits for it.
+        """
         place = (snapshot, zone, key)
         with self._lock:
-            future = self._answers.get(place)
-            mine = future is None
-            if future is None:
-                future = self._answers[place] = Future()
+            asked = self._answers.get(place)
+            if asked is None:
+                asked = self._answers[place] = _Asked()
+                asked.future = self._pool.submit(self._answer, asked, zone, question)
+            asked.waiting += 1
             self._answers.move_to_end(place)
             while len(self._answers) > _ANSWERS:
                 self._answers.popitem(last=False)
-        if mine:
-            self._settle(place, future, zone, question)
-        answer: T = future.result()
-        return answer
+        try:
+            while not asked.future.done():
+                wait([asked.future], _HEED_EVERY_S)
+                heed()
+            answer: T = asked.future.result()
+            return answer
+        except BaseException:
+            self._leave(place, asked)
+            raise
+        finally:
+            with self._lock:
+                asked.waiting -= 1
+
+    def _answer(self, asked: _Asked, zone: str, question: Callable[[Reader], T]) -> T | None:
+        """Ask, in a thread of the pool."""
+        with self.reader(zone) as reader:
+            asked.reader = reader
+            try:
+                return question(reader)
+            except QueryError:
+                if asked.left:
+                    return None
+                raise
+            finally:
+                with self._lock:
+                    asked.reader = None
+
+    def _leave(self, place: Hashable, asked: _Asked) -> None:
+        """Forget a question that failed or is not waited for any more, and end it where it was still being asked."""
+        with self._lock:
+            if asked.waiting > 1 and not asked.future.done():
+                return
+            if self._answers.get(place) is asked:
+                del self._answers[place]
+            asked.left = True
+            asked.future.cancel()
+            if asked.reader:
+                asked.reader.interrupt()
 
     def keep(self, key: Hashable, value: Any) -> None:
         """Keep what was found now, for all who look, until something newer is found."""
@@ -105,18 +165,13 @@ class Desk:
         with self._lock:
             return self._kept.get(key)
 
-    def _settle(self, place: Hashable, future: Future[Any], zone: str, question: Callable[[Reader], Any]) -> None:
-        try:
-            with self.reader(zone) as reader:
-                future.set_result(question(reader))
-        except BaseException as error:
-            with self._lock:
-                self._answers.pop(place, None)
-            future.set_exception(error)
-
     def close(self) -> None:
-        """Let go of the store and forget the answers."""
+        """Let go of the store, forget the answers, and ask no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
+            for asked in self._answers.values():
+                if asked.reader:
+                    asked.reader.interrupt()
             for _, reader in self._idle:
                 reader.close()
             self._idle.clear()
@@ -141,7 +196,9 @@ class Desk:
     def _take(self, which: tuple[int, int], zone: str) -> Reader | None:
         """An idle reader of this store in this zone; others are closed, so that no more are open than may be used."""
         with self._lock:
-            found = next((entry for entry in self._idle if entry[0] == which and entry[1].zone == zone), None)
+            # The one used last has most of what it needs at hand.
+            fit = [entry for entry in self._idle if entry[0] == which and entry[1].zone == zone]
+            found = fit[-1] if fit else None
             entry = found or (self._idle[0] if len(self._idle) >= _READERS else None)
             if entry:
                 self._idle.remove(entry)

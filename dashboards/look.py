@@ -35,6 +35,7 @@ class Look:
     where: Where
     zone: tzinfo
     now: datetime
+    heed: Callable[[], object]
 
     @property
     def zone_name(self) -> str:
@@ -44,7 +45,8 @@ class Look:
     def ask(self, name: str, question: Callable[[Reader, Where], T], *more: Hashable) -> T:
         """The answer to a question about the view's packets; `name` and `more` tell it from others."""
         key = (name, *more, key_of(self.where))
-        return self.desk.ask(self.moment.snapshot, self.zone_name, key, lambda reader: question(reader, self.where))
+        snapshot = self.moment.snapshot
+        return self.desk.ask(snapshot, self.zone_name, key, lambda reader: question(reader, self.where), self.heed)
 
     def keep(self, name: str, value: object) -> None:
         """Keep what was found for this view, for all who look at it, although there may be newer packets by then."""
@@ -72,15 +74,21 @@ def view_of_link() -> tuple[View, tuple[str, ...]]:
     return links.read({name: st.query_params.get_all(name) for name in st.query_params})
 
 
-def look(view: View) -> Look:
-    """Look at the store now; raises StoreError where that cannot be."""
+def look(view: View, heed: Callable[[], object] | None = None) -> Look:
+    """Look at the store now; raises StoreError where that cannot be. `heed` is called while answers are waited for."""
     desk = desk_of(current().store)
     name = view.zone or current().zone
     zone = ZoneInfo(name)
     now = datetime.now(UTC)
     moment = desk.moment(name, now)
     span = links.span(view, now=now, newest=moment.newest, zone=zone)
-    return Look(view, desk, moment, span, links.condition(view, span, zone), zone, now)
+    return Look(view, desk, moment, span, links.condition(view, span, zone), zone, now, heed or heed_browser)
+
+
+def heed_browser() -> None:
+    """End this run of the script where the browser wants something else by now: Streamlit looks for that whenever the
+    session is asked for something."""
+    _ = _GO in st.session_state
 
 
 def go(view: View, page: str = "") -> None:
