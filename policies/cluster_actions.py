@@ -120,8 +120,9 @@ def apply_policies(
     notes = (
         [f"{stale} Log policies of denylog are not among these: 'denylog policies prune' deletes them"] if stale else []
     )
-    notes += [f"they expire at {until:%Y-%m-%d %H:%M} UTC: 'denylog policies prune' then deletes them"] if until else []
-    notes += [_ALONE] if wanted.objects and not dry_run else []
+    if result.text:
+        when = f"they expire at {until:%Y-%m-%d %H:%M} UTC: 'denylog policies prune' then deletes them" if until else ""
+        notes += [*filter(None, (when, "" if dry_run else _ALONE))]
     return replace(result, notes=(*wanted.notes, *result.notes, *notes))
 
 
@@ -196,10 +197,20 @@ def prune_policies(live: LiveCluster, options: Options, *, expired_only: bool, d
             if reason:
                 steps.append(_Step("deleted", f"{_called(each)} ({reason})", _deleting(cluster, each, dry_run)))
         result = _performed(steps, dry_run)
+    if not steps:
+        notes += [_nothing(len(ours), expired_only=known is None)]
     if wanted.refusals:
         notes += ["only expired ones were looked for, since nothing can be generated:", *wanted.refusals]
         result = replace(result, exit=max(result.exit, Exit.FINDINGS))
     return replace(result, notes=(*result.notes, *notes))
+
+
+def _nothing(ours: int, *, expired_only: bool) -> str:
+    """Why nothing is deleted."""
+    if not ours:
+        return "nothing to delete: the cluster has no Log policy of denylog"
+    why = "has expired" if expired_only else "has expired or would no longer be generated"
+    return f"nothing to delete: none of the {ours:,} Log policies of denylog {why}"
 
 
 _LABEL = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())

@@ -35,6 +35,20 @@ class Cause(StrEnum):
     UNKNOWN_HOST = "no host endpoint known of that time"
     ALLOWED = "the policies known of that time allow it"
 
+    def advice(self, time: str) -> str:
+        """What brings into the store what was missing at a time; "" where nothing would."""
+        return _ADVICE.get(self, "").format(time=time)
+
+
+_ADVICE = {
+    Cause.NO_POLICIES: "`denylog policies snapshot FILES --at '{time}'` keeps the policies of then; with --valid-from "
+    "in place of --at those of now, where they have not changed since",
+    Cause.UNKNOWN_POD: "`denylog inventory import DUMP --at '{time}'` keeps the pods of then, where there is a dump; "
+    "`denylog inventory watch` follows them from now on",
+    Cause.UNKNOWN_HOST: "`denylog policies snapshot FILES --at '{time}'` keeps the host endpoints, too, that FILES "
+    "hold",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Open:

@@ -112,7 +112,8 @@ def explain_packet(sources: Sequence[Source], which: str, archive: Archive, outp
     notes = [f"packet {_place(packet)} of {_time(packet)}", *_problems(past)]
     logged = placed(packet, past)
     if isinstance(logged, Open):
-        return Result("", (*notes, f"not judged: {logged.why}"), Exit.FINDINGS)
+        advice = logged.cause.advice(_time(packet))
+        return Result("", (*notes, f"not judged: {logged.why}", *([advice] if advice else [])), Exit.FINDINGS)
     verdict = logged.judged()
     notes += logged.notes
     if verdict.allowed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from analytics.additions import Additions, VerdictRow
@@ -55,11 +56,12 @@ ORDER BY time, {key}
 
 @dataclass(slots=True)
 class Left:
-    """Packets without a verdict for one reason, the flows that they belong to, and one of them in words."""
+    """Packets without a verdict for one reason, the flows that they belong to, one in words, and the earliest time."""
 
     packets: int = 0
     flows: set[Key] = field(default_factory=set)
     example: str = ""
+    first: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -161,6 +163,7 @@ class _Judge:
         left.packets += row["packets"]
         left.flows.add(key)
         left.example = left.example or _example(row, why)
+        left.first = min(filter(None, (left.first, row["time"])), default=None)
 
 
 def _example(row: Row, why: Open) -> str:

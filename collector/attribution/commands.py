@@ -6,7 +6,7 @@ Rule: nothing heavy is imported before a command runs; the group with all its co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -95,9 +95,17 @@ def attribute(store: str, again: bool, output: str, **filters: Any) -> None:
 
     account = run(store, filters, again=again)
     click.echo(json.dumps(as_data(account), indent=2) if output == "json" else as_text(account))
-    for problem in account.problems:
-        click.echo(f"left out: {problem}", err=True)
+    for note in (*advice(account), *(f"left out: {problem}" for problem in account.problems)):
+        click.echo(note, err=True)
     raise SystemExit(Exit.FINDINGS if account.unattributed else Exit.OK)
+
+
+def advice(account: Account) -> Iterator[str]:
+    """For each reason why packets got no verdict, what to do about it, from the earliest of them on."""
+    for cause, left in account.left.items():
+        time = left.first.astimezone(UTC).isoformat(sep=" ", timespec="seconds") if left.first else "TIME"
+        if told := cause.advice(time):
+            yield f"{cause}: {told}"
 
 
 def as_text(account: Account) -> str:

@@ -49,6 +49,17 @@ def test_a_snapshot_that_comes_late_is_applied_to_old_packets(store: Store) -> N
     assert store.attribute()["packets"] == {"prefix": 0, "engine": 1, "none": 0}
 
 
+def test_attribute_says_how_to_bring_what_is_missing(store: Store) -> None:
+    """The command that keeps the policies of the first packet without any, with its time; it does what it says."""
+    store.ingest(TO_DB)
+    result = store.run("policies", "attribute")
+    assert result.exit_code == 1
+    assert "`denylog policies snapshot FILES --at '2026-11-20 12:00:00+00:00'` keeps the policies" in result.stderr
+    store.snapshot(API, DB, policy("shop/deny", DENY_ALL), words=("--at", "2026-11-20 12:00:00+00:00"))
+    again = store.run("policies", "attribute")
+    assert (again.exit_code, again.stderr) == (0, "")
+
+
 def test_what_is_learned_later_corrects_what_was_judged_before(store: Store) -> None:
     """A snapshot of an earlier time changes the verdicts from then on, without being asked to judge again."""
     store.ingest(TO_DB)

@@ -544,6 +544,33 @@ def test_an_expiry_is_written_and_honoured(api: ApiServer) -> None:
     assert "denylog/expires-at" not in held["metadata"].get("annotations", {})
 
 
+def test_an_expiry_is_told_only_where_something_was_applied(api: ApiServer) -> None:
+    """A server that refuses every patch leaves nothing behind that could expire."""
+    api.forbidden |= {("patch", "networkpolicies"), ("patch", "globalnetworkpolicies")}
+    refused = run("apply", "--ttl", "24h", "--no-dry-run")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "does not let you patch" in refused.stderr
+    assert "expire" not in refused.stderr
+    assert "left alone" not in refused.stderr
+    api.forbidden.clear()
+    assert "they expire at 20" in run("apply", "--ttl", "24h", "--no-dry-run").stderr
+
+
+def test_prune_says_that_there_is_nothing_to_do(api: ApiServer) -> None:
+    """One sentence on standard error: there is no Log policy, or all of them are wanted."""
+    none = run("prune", "--no-dry-run")
+    assert (none.exit_code, none.stdout) == (0, "")
+    assert none.stderr == "nothing to delete: the cluster has no Log policy of denylog\n"
+    run("apply", "--ttl", "1h", "--no-dry-run")
+    for words, why in (
+        (("--expired",), "none of the 4 Log policies of denylog has expired"),
+        ((), "none of the 4 Log policies of denylog has expired or would no longer be generated"),
+    ):
+        kept = run("prune", *words, "--no-dry-run")
+        assert (kept.exit_code, kept.stdout) == (0, "")
+        assert kept.stderr == f"nothing to delete: {why}\n"
+
+
 def test_an_expiry_that_cannot_be_read_deletes_nothing(api: ApiServer) -> None:
     """It is told instead."""
     run("apply", "--ttl", "1h", "--no-dry-run")
