@@ -21,6 +21,7 @@ from collector import descriptors, logs
 from collector.address import Address, address
 from collector.config import Listed
 from collector.memory import prepare
+from collector.settings import LOCK_WAIT_S
 from parser.options import DEFAULT_PREFIXES, Options
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def options_of(given: dict[str, Any]) -> Options:
               help="Where to start in a file that was never seen before.")  # fmt: skip
 @click.option("--node", envvar="NODE_NAME", show_envvar=True, metavar="NAME", help="Node of lines that name none.")
 @click.option("--keep", type=Length(), metavar="DURATION", help="Drop packets older than this: 30d.")
+@click.option("--wait", type=Length(), default=f"{LOCK_WAIT_S:.0f}s", show_default=True, metavar="DURATION",
+              help="How long another process may hold the store at the start.")  # fmt: skip
 @click.option("--forward", type=Url(), metavar="URL", multiple=True,
               help="Also send packets to this syslog server (see denylog forward); may be given again.")  # fmt: skip
 @click.option("--metrics", type=Listen(), metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz there.")
@@ -169,12 +172,13 @@ def job_of(given: dict[str, Any]) -> Job:
 
     start = End() if given["read_from"] == "end" else Beginning()
     settings = Settings(
-        options=options_of(given), read_from=start, node=given["node"], once=given["once"], keep=given["keep"]
-    )
+        options=options_of(given), read_from=start, node=given["node"], once=given["once"], keep=given["keep"],
+        wait_s=given["wait"].total_seconds(),
+    )  # fmt: skip
     return Job(patterns=tuple(given["files"]), journal=given["journal"], kmsg=given["kmsg"], settings=settings)
 
 
-FIXED = ("store", "metrics", "rule_counters", "once", "forward")
+FIXED = ("store", "metrics", "rule_counters", "once", "forward", "wait")
 """What a running collector cannot change."""
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from analytics import Writer
+from analytics.store import StoreHeldError
 from collector import names
 from collector.book import Book
 from collector.committer import Committer, Sink
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.5  # a signal is noticed within this time
+_LOCK_STEP_S = 1.0  # and while the store is waited for within this
 
 
 class Source(Protocol):
@@ -165,7 +167,7 @@ def follow(
     is set or with `once`, when it takes no rows.
     """
     began = time.monotonic()
-    with Writer(store, wait_s=LOCK_WAIT_S) as writer, _beside(forwarding, writer, stop) as sink:
+    with _opening(store, settings.wait_s, stop, watch) as writer, _beside(forwarding, writer, stop) as sink:
         positions = writer.positions()
         watch.opened(positions, time.monotonic() - began, writer.namespaces)
         job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)
@@ -174,6 +176,21 @@ def follow(
         renewal = Renewal(sources, job, book, reload) if reload is not None else None
         give_back_libraries()
         return run(sources, sink, settings, stop, watch, renewal)
+
+
+def _opening(store: str, wait_s: float, stop: threading.Event, watch: Watch) -> Writer:
+    """The store, once whoever holds it has let go; told once, and given up after `wait_s` or when `stop` is set."""
+    deadline, said = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return Writer(store, wait_s=min(_LOCK_STEP_S, max(0.0, deadline - time.monotonic())))
+        except StoreHeldError as error:
+            if stop.is_set() or time.monotonic() >= deadline:
+                raise
+            if not said and time.monotonic() > deadline - wait_s + LOCK_WAIT_S:
+                _LOG.warning("%s %s; waiting for it, at most %.0f s", error.where, error.what, wait_s)
+                said = True
+            watch.held(error)
 
 
 def _beside(forwarding: Forwarding | None, writer: Writer, stop: threading.Event) -> AbstractContextManager[Sink]:

@@ -36,7 +36,7 @@ class Health(Watch):
         self._clock = clock
         self._silence = Silence()
         self._silent = False
-        self._open = False
+        self._closed = "the store is not open yet"
         self._beaten = clock()
         self._waiting: list[float] = []
         self._failed: Sequence[tuple[str, str]] = ()
@@ -53,8 +53,8 @@ class Health(Watch):
         return next(self._reasons(), "")
 
     def _reasons(self) -> Iterator[str]:
-        if not self._open:
-            yield "the store is not open yet"
+        if self._closed:
+            yield self._closed
         with self._lock:
             waited = self._clock() - self._waiting[0] if self._waiting else 0.0
             refused, failed = self._refused, self._failed
@@ -67,8 +67,12 @@ class Health(Watch):
         if stuck := self.alive():
             yield stuck
 
+    def held(self, error: StoreError) -> None:
+        self._closed = f"the store is not open yet: {error.where} {error.what}"
+        self.beat()
+
     def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
-        self._open = True
+        self._closed = ""
         self.beat()
 
     def beat(self) -> None:

@@ -20,7 +20,8 @@ BATCH = 4 * 1024 * 1024
 """Bytes of log that one commit of the follower accounts for at most; more is waiting means more commits."""
 
 LOCK_WAIT_S = 3.0
-"""Seconds to wait for the store at the start: a deposit of an inventory holds it for less than one."""
+"""Seconds to wait for the store at the start: a deposit of an inventory holds it for less than one. Who is to be
+started again and again waits longer (`--wait`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Settings:
     `once`: read what is there and stop. `batch_age_s`: a line waits no longer for its commit; also the least time
     between two commits of a follower that is not behind. `poll_s`: how often to look without being woken. `grace_s`:
     how long nothing may have happened to a rotated file before it is closed. `maintain_s`: time between two
-    maintenances of the store. `keep`: age beyond which rows are dropped, None keeps all.
+    maintenances of the store. `keep`: age beyond which rows are dropped, None keeps all. `wait_s`: how long another
+    process may hold the store at the start.
     """
 
     options: Options = field(default_factory=Options)
@@ -63,6 +65,7 @@ class Settings:
     grace_s: float = 30.0
     maintain_s: float = 30.0
     keep: timedelta | None = None
+    wait_s: float = LOCK_WAIT_S
     chunk_bytes: int = FOLLOW_CHUNK
     batch_bytes: int = BATCH
 

@@ -18,6 +18,9 @@ Lookup = Callable[[Collection[str]], Mapping[str, str]]
 class Watch:
     """Hears everything and does nothing with it."""
 
+    def held(self, error: StoreError) -> None:
+        """Another process has the store, which is waited for."""
+
     def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
         """The store is open after `seconds`; it holds these positions and knows these namespaces."""
 
@@ -51,6 +54,10 @@ class Watches(Watch):
 
     def __init__(self, *watches: Watch) -> None:
         self._watches = watches
+
+    def held(self, error: StoreError) -> None:
+        for watch in self._watches:
+            watch.held(error)
 
     def opened(self, positions: Sequence[Position], seconds: float, namespaces: Lookup) -> None:
         for watch in self._watches:

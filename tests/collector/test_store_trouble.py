@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from analytics import Reader, StoreError
+from analytics import Reader, StoreError, Writer
 from collector import Settings
 from collector.follow import follow
+from collector.health import Health
 from tests.collector.live import REPOSITORY, collecting, lines, stored, wait_until
 
 _HOLD = """
@@ -37,6 +38,47 @@ def test_second_writer(tmp_path: Path) -> None:
         wait_until(store, 3)
         with pytest.raises(StoreError, match=f"is being written to by process {first.pid} "):
             follow([str(log)], str(store), Settings(once=True), threading.Event())
+
+
+def test_waits_for_the_writer_before(tmp_path: Path) -> None:
+    """While the process before has the store, the next one is alive, not ready and says why; then it goes on."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    log.write_text(lines(range(3)))
+    health, stop, said = Health(), threading.Event(), list[str]()
+    settings = Settings(wait_s=60.0, batch_age_s=0.1, poll_s=0.3)
+    with Writer(str(store)):
+        thread = threading.Thread(target=lambda: follow([str(log)], str(store), settings, stop, watch=health))
+        thread.start()
+        deadline = time.monotonic() + 20
+        while "is being written to by process" not in health.ready() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        said.append(health.ready())
+        assert health.alive() == ""
+    assert wait_until(store, 3) == [0, 1, 2]
+    assert health.ready() == ""
+    stop.set()
+    thread.join(30)
+    assert said[0].startswith("the store is not open yet: ")
+
+
+def test_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
+    """`--wait` is how long; told to stop meanwhile it does so. Both times the holder is named, and the code is 3."""
+    log, store = tmp_path / "syslog", tmp_path / "store"
+    log.write_text(lines(range(3)))
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "collect", "--store", str(store), str(log), "--wait"]
+    with Writer(str(store)):
+        began = time.monotonic()
+        short = subprocess.run([*command, "5s"], capture_output=True, text=True, check=False, timeout=60)
+        assert time.monotonic() - began > 5.0
+        with subprocess.Popen([*command, "1h"], stderr=subprocess.PIPE, text=True) as long:
+            assert long.stderr is not None
+            assert "waiting for it, at most 3600 s" in long.stderr.readline()
+            long.terminate()
+            said = long.stderr.read()
+    for code, text in ((short.returncode, short.stderr), (long.returncode, said)):
+        assert code == 3
+        assert f"is being written to by process {os.getpid()} " in text.splitlines()[-1]
+    assert len(short.stderr.splitlines()) == 2
 
 
 @pytest.fixture
