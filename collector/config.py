@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,6 +178,7 @@ def examine(path: str, known: Known) -> tuple[Config, list[ConfigError]]:
     """
     try:
         with open(path, "rb") as file:
+            _trust(path, os.fstat(file.fileno()))
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise ConfigError(path, "is larger than 1 MB", "name a file of settings")
@@ -191,6 +193,16 @@ def examine(path: str, known: Known) -> tuple[Config, list[ConfigError]]:
     except RecursionError as error:
         raise ConfigError(path, "is no TOML: lists within lists without end") from error
     return _Examiner(path, text, known).examine(tree)
+
+
+def _trust(path: str, facts: os.stat_result) -> None:
+    """Raise ConfigError where root would follow what any user may write: where the store is, what goes to whom."""
+    if os.geteuid() != 0 or not stat.S_ISREG(facts.st_mode):
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    for place, mode in ((path, facts.st_mode), (folder, os.stat(folder).st_mode)):
+        if mode & stat.S_IWOTH and not (place == folder and mode & stat.S_ISVTX):
+            raise ConfigError(place, "may be changed by every user, so root does not follow it", f"chmod o-w {place}")
 
 
 class _Examiner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -268,6 +269,29 @@ def test_error_has_its_parts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         config.read(str(path), KNOWN)
     assert (caught.value.where, caught.value.do) == (f"{path}:1", "did you mean 'store'?")
+
+
+@pytest.mark.parametrize(("file_mode", "folder_mode", "refused"), [
+    (0o644, 0o755, ""), (0o664, 0o775, ""), (0o644, 0o1777, ""), (0o646, 0o755, "denylog.toml"), (0o644, 0o777, "etc"),
+])  # fmt: skip
+def test_root_follows_no_file_that_everybody_may_change(
+    tmp_path: Path, file_mode: int, folder_mode: int, refused: str
+) -> None:
+    """What every user could write, or replace, is refused in one sentence that tells the remedy; others may use it."""
+    path = tmp_path / "etc" / "denylog.toml"
+    path.parent.mkdir()
+    path.write_text('store = "/from/file"\n')
+    path.chmod(file_mode)
+    path.parent.chmod(folder_mode)
+    found = run("config", "show", "--config", str(path))
+    if refused and os.geteuid() == 0:
+        assert found.exit_code == 2
+        assert re.fullmatch(
+            rf"Error: \S+{refused}: may be changed by every user.*; chmod o-w \S+{refused}\n", found.stderr
+        )
+    else:
+        assert found.exit_code == 0
+        assert "/from/file" in found.stdout
 
 
 def test_the_default_file_is_read_where_it_is_there(tmp_path: Path) -> None:
