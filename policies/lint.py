@@ -16,11 +16,12 @@ from typing import TypeAlias
 
 from policies.dns import forgets_dns
 from policies.errors import PathStep, Problem, SelectorError
+from policies.labelindex import LabelIndex
 from policies.load import Found, Loaded, assembled, is_kubernetes
 from policies.model import Action, Direction, EntityRule, Inventory, Place, Policy, Rule
 from policies.nets import parse_cidr
 from policies.scope import pod_labels, policy_term
-from policies.selector import And, LabelIndex, Or, Term
+from policies.selector import And, Or, Term
 from policies.validate import complaints
 from policies.written import Document, Written, items, mapping, text
 

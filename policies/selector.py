@@ -1,4 +1,4 @@
-"""Calico's selector language: its grammar, canonical form, unique id, and evaluation for one endpoint or for many.
+"""Calico's selector language: its grammar, canonical form, unique id, and evaluation (for many, `policies.labelindex`).
 
 Rule: a selector is valid, equal and true here exactly where Calico's own parser says so
 (libcalico-go/lib/selector/tokenizer/tokenizer.go and parser/parser.go). Precedence: `!` binds to one term, `&&` before
@@ -12,11 +12,10 @@ import base64
 import hashlib
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeAlias
 
 import pyparsing as pp
 
@@ -25,8 +24,8 @@ from policies.model import Labels
 
 Test: TypeAlias = Callable[[Labels], bool]
 
-MAX_NESTING = 40
-"""Depth of parentheses that the recursive grammar takes; ten times what people write."""
+MAX_NESTING = 100
+"""Levels of `!`, `&&` and `||` inside each other that are followed; people write three. Parentheses are no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,26 +125,24 @@ def _within(tokens: pp.ParseResults) -> Term:
     return Within(tokens["label"], tokens["operator"] != "in", tuple(values))
 
 
-def _operation(tokens: pp.ParseResults) -> Term:
-    term: Term = tokens[-1]
-    return Not(term) if len(tokens) % 2 == 0 else term
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """`!`, a parenthesis, `&&` or `||`, and its offset in the selector."""
+
+    sign: str
+    at: int
 
 
-def _joined(join: Callable[[tuple[Term, ...]], Term]) -> Callable[[pp.ParseResults], Term]:
-    return lambda tokens: tokens[0] if len(tokens) == 1 else join(tuple(tokens))
+def _sign(pattern: str) -> pp.ParserElement:
+    return _terminal(pattern).add_parse_action(lambda _, at, tokens: _Sign(tokens[0].lstrip(" \t"), at))
 
 
 def _separated(item: pp.ParserElement, separator: str) -> pp.ParserElement:
     return item + pp.ZeroOrMore(pp.Suppress(_terminal(separator)) + item)
 
 
-def _chained(item: pp.ParserElement, operator: str) -> pp.ParserElement:
-    """Like `_separated`, but what follows an operator must be an item: the error then points there."""
-    return (item + pp.ZeroOrMore(pp.Suppress(_terminal(operator)) - item)).leave_whitespace()
-
-
 def _grammar() -> pp.ParserElement:
-    expression = pp.Forward()
+    """A selector as terms and signs in a row: `_folded` makes one term of them, however deep its parentheses."""
     opening = _terminal(rf"{_LABEL}{_BLANK}(?P<operator>not{_BLANK}in|in){_BLANK}\{{")
     members = _separated(_terminal(_STRING), ",") + pp.Suppress(pp.Optional(_terminal(",")))
     term = (
@@ -154,12 +151,73 @@ def _grammar() -> pp.ParserElement:
         | _terminal(rf"global\({_BLANK}\)").add_parse_action(lambda: Global())
         | _terminal(rf"{_LABEL}{_BLANK}{_OPERATOR}{_BLANK}(?P<value>{_STRING})").add_parse_action(_compare)
         | (opening + pp.Optional(members)("values") + pp.Suppress(_terminal(r"\}"))).add_parse_action(_within)
-        | pp.Suppress(_terminal(r"\(")) + expression + pp.Suppress(_terminal(r"\)"))
     )
-    operation = (pp.ZeroOrMore(_terminal(r"!(?!=)")) + term).add_parse_action(_operation)
-    conjunction = _chained(operation, "&&").add_parse_action(_joined(And))
-    expression <<= _chained(conjunction, r"\|\|").add_parse_action(_joined(Or))
-    return (expression + pp.Suppress(_terminal(r"\Z"))).leave_whitespace().parse_with_tabs()
+    item = pp.ZeroOrMore(_sign(r"!(?!=)") | _sign(r"\(")) + term + pp.ZeroOrMore(_sign(r"\)"))
+    # What follows an operator must be an item (`-`): the error then points there.
+    items = item + pp.ZeroOrMore((_sign("&&") | _sign(r"\|\|")) - item)
+    return (items + pp.Suppress(_terminal(r"\Z"))).leave_whitespace().parse_with_tabs()
+
+
+@dataclass(slots=True)
+class _Level:
+    """What was read inside one pair of parentheses: terms to be joined by `&&` in lists to be joined by `||`."""
+
+    choices: list[list[Term]] = field(default_factory=lambda: [[]])
+    negated: bool = False
+
+    def add(self, term: Term) -> None:
+        self.choices[-1].append(Not(term) if self.negated else term)
+        self.negated = False
+
+    def term(self) -> Term:
+        return _joined(Or, [_joined(And, terms) for terms in self.choices])
+
+
+def _joined(join: Callable[[tuple[Term, ...]], Term], terms: list[Term]) -> Term:
+    return terms[0] if len(terms) == 1 else join(tuple(terms))
+
+
+def _folded(tokens: Iterable[Term | _Sign]) -> Term:
+    """One term of a row with matching parentheses."""
+    levels = [_Level()]
+    for token in tokens:
+        match token:
+            case _Sign("!"):
+                levels[-1].negated = not levels[-1].negated
+            case _Sign("("):
+                levels.append(_Level())
+            case _Sign(")"):
+                inner = levels.pop().term()
+                levels[-1].add(inner)
+            case _Sign("||"):
+                levels[-1].choices.append([])
+            case _Sign():
+                pass  # `&&` joins what stands in one list anyway
+            case _:
+                levels[-1].add(token)
+    return levels[0].term()
+
+
+def _check_parentheses(text: str, tokens: Iterable[Term | _Sign]) -> None:
+    depth = 0
+    for token in tokens:
+        if isinstance(token, _Sign):
+            depth += (token.sign == "(") - (token.sign == ")")
+            if depth < 0:
+                raise SelectorError(text, "this ')' closes nothing", _column(text, token.at))
+    if depth:
+        raise SelectorError(text, f"{depth} ')' missing at the end", len(text) + 1)
+
+
+def _depth(term: Term) -> int:
+    depth, level = 0, [term]
+    while level:
+        depth, level = depth + 1, list(itertools.chain.from_iterable(map(_inner, level)))
+    return depth
+
+
+def _inner(term: Term) -> tuple[Term, ...]:
+    return (term.term,) if isinstance(term, Not) else term.terms if isinstance(term, And | Or) else ()
 
 
 _GRAMMAR = _grammar()
@@ -174,9 +232,8 @@ def _reason(text: str, at: int) -> str:
     return f"cannot read {rest[:20]!r} as part of a selector such as app == 'web' && !has(tier) || app in {{'a', 'b'}}"
 
 
-def _nesting(text: str) -> int:
-    outside = re.sub(_STRING, "", text)
-    return max(itertools.accumulate((c == "(") - (c == ")") for c in outside), default=0)
+def _column(text: str, at: int) -> int:
+    return len(text) - len(text[at:].lstrip(" \t")) + 1
 
 
 @lru_cache(maxsize=65536)
@@ -184,13 +241,15 @@ def parse(text: str) -> Term:
     """The terms of a selector; blank text is `all()`. Raises SelectorError with the column."""
     if not text.strip(" \t"):
         return All()
-    if _nesting(text) > MAX_NESTING:
-        raise SelectorError(text, f"parentheses nested deeper than {MAX_NESTING}", 1)
     try:
-        return cast(Term, _GRAMMAR.parse_string(text)[0])
+        tokens = list(_GRAMMAR.parse_string(text))
     except pp.ParseBaseException as error:
-        at = error.loc + len(text[error.loc :]) - len(text[error.loc :].lstrip(" \t"))
-        raise SelectorError(text, _reason(text, at), at + 1) from None
+        raise SelectorError(text, _reason(text, error.loc), _column(text, error.loc)) from None
+    _check_parentheses(text, tokens)
+    term = _folded(tokens)
+    if _depth(term) > MAX_NESTING:
+        raise SelectorError(text, f"operators nested deeper than {MAX_NESTING}", 1)
+    return term
 
 
 # -- canonical form and identity -------------------------------------------------------------------------------------
@@ -237,7 +296,7 @@ def prefixed(term: Term, prefix: str) -> Term:
     return term
 
 
-# -- evaluation: one endpoint ----------------------------------------------------------------------------------------
+# -- evaluation ----------------------------------------------------------------------------------------
 
 
 def _compare_test(term: Compare) -> Test:
@@ -279,82 +338,3 @@ def compiled(term: Term) -> Test:
 def matches(text: str, labels: Labels) -> bool:
     """Whether the selector picks an endpoint with these labels. Raises SelectorError."""
     return compiled(parse(text))(labels)
-
-
-# -- evaluation: many endpoints --------------------------------------------------------------------------------------
-
-
-class LabelIndex:
-    """Many label maps, turned into one bit set per label and value, so that a selector costs a few big-integer steps.
-
-    A set is an int whose bit i stands for the i-th map given.
-    """
-
-    def __init__(self, maps: Iterable[Labels]) -> None:
-        self.maps = tuple(maps)
-        self.everyone = (1 << len(self.maps)) - 1
-        self._values = _bit_sets(self.maps)
-        self._present = {label: _union(sets.values()) for label, sets in self._values.items()}
-        self._select = lru_cache(maxsize=65536)(self._evaluate)
-
-    def select(self, selector: str | Term) -> int:
-        """The maps that the selector picks, as a bit set. Raises SelectorError."""
-        return self._select(parse(selector) if isinstance(selector, str) else selector)
-
-    def positions(self, selector: str | Term) -> list[int]:
-        """The positions of the maps that the selector picks, ascending. Raises SelectorError."""
-        return list(positions(self.select(selector)))
-
-    def _evaluate(self, term: Term) -> int:
-        match term:
-            case Has(label):
-                return self._present.get(label, 0)
-            case Compare(label, operator, value):
-                return self._compare(label, operator, value)
-            case Within(label, negated, values):
-                sets = self._values.get(label, {})
-                found = _union(sets.get(value, 0) for value in values)
-                return self.everyone ^ found if negated else found
-            case Not(inner):
-                return self.everyone ^ self._select(inner)
-            case And(terms):
-                return reduce(int.__and__, map(self._select, terms))
-            case Or(terms):
-                return _union(map(self._select, terms))
-        return self.everyone
-
-    def _compare(self, label: str, operator: str, value: str) -> int:
-        sets = self._values.get(label, {})
-        if operator in ("==", "!="):
-            equal = sets.get(value, 0)
-            return equal if operator == "==" else self.everyone ^ equal
-        holds = COMPARISONS[operator]
-        return _union(bits for own, bits in sets.items() if holds(own, value))
-
-
-def positions(bits: int) -> Iterator[int]:
-    """The positions of the set bits, ascending."""
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
-
-
-def _union(sets: Iterable[int]) -> int:
-    return reduce(int.__or__, sets, 0)
-
-
-def _bit_sets(maps: tuple[Labels, ...]) -> dict[str, dict[str, int]]:
-    members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for position, labels in enumerate(maps):
-        for label, value in labels.items():
-            members[label][value].append(position)
-    size = len(maps) // 8 + 1
-    return {label: {value: _bits(found, size) for value, found in values.items()} for label, values in members.items()}
-
-
-def _bits(found: list[int], size: int) -> int:
-    buffer = bytearray(size)
-    for position in found:
-        buffer[position >> 3] |= 1 << (position & 7)
-    return int.from_bytes(buffer, "little")

@@ -9,8 +9,8 @@ sets differ, or log otherwise than they deny; whether such a class holds any pac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, reduce
 from typing import NamedTuple, TypeAlias
 
 from policies.classes import Fire
@@ -55,6 +55,21 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, the selector `term` in it, and their places in the bit sets of a history.
+
+    `parts` are the bits of the terms where the selector is an `||`. A long selector is hashed once for each question,
+    not once for each history.
+    """
+
+    literal: Literal
+    term: Term
+    bit: int
+    term_bit: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """The answers that lead to a place: questions answered yes, and a chain of those answered no."""
 
@@ -62,6 +77,11 @@ class History:
     no: tuple[Literal, object] | None = None
     known: Labels = field(default_factory=dict, hash=False)
     """Labels of the endpoint that the answers fix, so that selectors which exclude each other are seen to do so."""
+    said: int = 0
+    denied_bits: int = 0
+    """What was answered yes and no, as bit sets of `Asked.bit`."""
+    chosen: tuple[int, ...] = ()
+    """For each `||` answered yes the bits of its parts: one of them holds."""
 
     def denied(self) -> Iterator[Literal]:
         """The questions answered no, newest first."""
@@ -70,17 +90,28 @@ class History:
             yield link[0]
             link = link[1]
 
-    def with_yes(self, literal: Literal) -> History:
+    def with_yes(self, asked: Asked) -> History:
         """One more question answered yes; a rule that fires also says that its policy selects the endpoint."""
-        term = literal[0] if isinstance(literal, tuple) else literal
-        return History(self.yes | {literal, term}, self.no, {**self.known, **_fixed_by(term)})
+        return replace(
+            self,
+            yes=self.yes | {asked.literal, asked.term},
+            known={**self.known, **_fixed_by(asked.term)},
+            said=self.said | asked.bit | asked.term_bit,
+            chosen=(*self.chosen, asked.parts) if asked.parts else self.chosen,
+        )
 
-    def with_no(self, literal: Literal) -> History:
+    def with_no(self, asked: Asked) -> History:
         """One more question answered no; where it is an `||`, so is each of its terms."""
-        no: tuple[Literal, object] = (literal, self.no)
-        for part in literal.terms if isinstance(literal, Or) else ():
+        no: tuple[Literal, object] = (asked.literal, self.no)
+        if isinstance(asked.literal, tuple):
+            return replace(self, no=no, denied_bits=self.denied_bits | asked.bit)
+        for part in _parts(asked.term):
             no = (part, no)
-        return History(self.yes, no, self.known)
+        return replace(self, no=no, denied_bits=self.denied_bits | asked.bit | asked.parts)
+
+
+def _parts(term: Term) -> tuple[Term, ...]:
+    return term.terms if isinstance(term, Or) else ()
 
 
 def _fixed_by(term: Term) -> dict[str, str]:
@@ -152,7 +183,7 @@ class Walker:
     unsound: list[tuple[Place, History]] = field(default_factory=list)
     logged: dict[int, list[History]] = field(default_factory=dict)
     classes: int = 0
-    _asked: set[Literal] = field(default_factory=set)
+    _bits: dict[Literal, int] = field(default_factory=dict)
 
     def tier(self, entries: Iterable[Entry], *, drops: bool) -> None:
         """Walk one tier to its end; `drops`: its default action denies."""
@@ -228,50 +259,52 @@ class Walker:
             return selects
         return (ANYONE if isinstance(selects, bool) else selects, step.number)
 
+    def _bit(self, literal: Literal) -> int:
+        return 1 << self._bits.setdefault(literal, len(self._bits))
+
+    def _asked(self, literal: Literal) -> Asked:
+        term = literal[0] if isinstance(literal, tuple) else literal
+        parts = reduce(int.__or__, map(self._bit, _parts(term)), 0)
+        return Asked(literal, term, self._bit(literal), self._bit(term), parts)
+
     def _split(self, histories: list[History], literal: Literal | bool) -> tuple[list[History], list[History]]:
         if isinstance(literal, bool):
             return (histories, []) if literal else ([], histories)
+        asked = self._asked(literal)
         yes, no = [], []
         for history in histories:
-            answer = self._answer(history, literal)
+            answer = self._answer(history, asked)
             if answer is not False:
-                yes.append(history if answer else history.with_yes(literal))
+                yes.append(history if answer else history.with_yes(asked))
             if answer is not True:
-                no.append(history.with_no(literal) if answer is None else history)
-        self._asked.add(literal)
+                no.append(history.with_no(asked) if answer is None else history)
         return yes, no
 
-    def _answer(self, history: History, literal: Literal) -> bool | None:
+    def _answer(self, history: History, asked: Asked) -> bool | None:
         """What earlier answers already say about a question."""
-        if literal in history.yes:
+        if history.said & asked.bit:
             return True
-        decided = truth(literal[0] if isinstance(literal, tuple) else literal, history.known)
-        if isinstance(literal, tuple):
-            return False if decided is False else self._answer_rule(history, literal)
-        if decided is not None:
-            return decided
-        parts = frozenset(literal.terms if isinstance(literal, Or) else ())
-        if parts and any(_covers(parts, each) for each in history.yes):
-            return True
-        if literal not in self._asked and not (parts and self._asked.issuperset(parts)):
-            return None
-        denied = set(history.denied())
-        return False if literal in denied or (parts and denied.issuperset(parts)) else None
+        decided = truth(asked.term, history.known)
+        if isinstance(asked.literal, tuple):
+            return False if decided is False else self._answer_rule(history, asked, asked.literal[1])
+        return _answer_term(history, asked) if decided is None else decided
 
-    def _answer_rule(self, history: History, literal: tuple[Term, int]) -> bool | None:
-        rule = self.rules[literal[1]].rule
+    def _answer_rule(self, history: History, asked: Asked, number: int) -> bool | None:
+        rule = self.rules[number].rule
         fired = (self.rules[each[1]].rule for each in history.yes if isinstance(each, tuple))
         if any(disjoint(rule, other) for other in fired):
             return False
-        if literal not in self._asked and literal[0] not in self._asked:
-            return None
-        denied = set(history.denied())
-        return False if literal in denied or literal[0] in denied else None
+        return False if history.denied_bits & (asked.bit | asked.term_bit) else None
 
 
-def _covers(parts: frozenset[Term], answered: Literal) -> bool:
-    """Whether the question that was answered yes makes an `||` of these parts true."""
-    return answered in parts or (isinstance(answered, Or) and parts.issuperset(answered.terms))
+def _answer_term(history: History, asked: Asked) -> bool | None:
+    """An `||` is true where a part of it is, or one of an `||` that has no other parts; false where all parts are."""
+    parts = asked.parts
+    if parts and (history.said & parts or any(not chosen & ~parts for chosen in history.chosen)):
+        return True
+    if history.denied_bits & asked.bit or (parts and history.denied_bits & parts == parts):
+        return False
+    return None
 
 
 def _isolated(place: Place, entry: Entry) -> Place:

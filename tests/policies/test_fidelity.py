@@ -225,7 +225,7 @@ equal.
 FOOT = """
 Known differences, all outside the cases:
 
-- Parentheses in a selector may be nested 40 deep; Calico has no limit.
+- `!`, `&&` and `||` in a selector may be nested 100 deep; Calico has no limit. Parentheses may be, to any depth.
 - A ClusterNetworkPolicy whose port number does not fit into 16 bits is refused, while Calico's converter would wrap it
   (the API server refuses such a policy before).
 - Error texts print `0x0` where Calico prints a memory address.

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.errors import SelectorError
+from policies.labelindex import LabelIndex, positions
 from policies.selector import (
     COMPARISONS,
     MAX_NESTING,
@@ -17,7 +18,6 @@ from policies.selector import (
     Compare,
     Global,
     Has,
-    LabelIndex,
     Not,
     Or,
     Term,
@@ -26,7 +26,6 @@ from policies.selector import (
     compiled,
     matches,
     parse,
-    positions,
     prefixed,
     unique_id,
 )
@@ -137,11 +136,29 @@ def test_a_tab_inside_quotes_stays_a_tab() -> None:
     assert parse("a\t==\t'x\ty'") == Compare("a", "==", "x\ty")
 
 
-def test_nesting_is_read_up_to_the_limit_and_refused_beyond() -> None:
-    """A selector cannot exhaust the stack."""
-    assert parse("(" * MAX_NESTING + "a == ''" + ")" * MAX_NESTING) == Compare("a", "==", "")
+def test_parentheses_have_no_limit() -> None:
+    """Calico's parser has none either (parser.go, parseOperation); `!` and the operators are folded on the way."""
+    assert parse("(" * 5000 + "a == ''" + ")" * 5000) == Compare("a", "==", "")
+    assert parse("! (" * 4 + "has(a) ) || has(b))))") == Not(Not(Not(Or((Not(Has("a")), Has("b"))))))
+
+
+def test_operators_are_read_up_to_the_limit_and_refused_beyond() -> None:
+    """A selector cannot exhaust the stack, neither while it is read nor later."""
+    deep = "!(" * (MAX_NESTING - 1) + "has(a)" + ")" * (MAX_NESTING - 1)
+    assert matches(canonical(parse(deep)), {}) is (MAX_NESTING % 2 == 0)
     with pytest.raises(SelectorError, match="nested deeper"):
-        parse("(" * (MAX_NESTING + 1) + "a == ''" + ")" * (MAX_NESTING + 1))
+        parse(f"!({deep})")
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("has(a))", 7), ("(has(a)", 8), ("(has(a) && (has(b) ) ", 22), ("has(a) ) (has(b)", 10), (")", 1)],
+)
+def test_a_parenthesis_without_partner_is_refused_where_it_shows(text: str, column: int) -> None:
+    """At the one too many, at what cannot follow one, or at the end."""
+    with pytest.raises(SelectorError) as caught:
+        parse(text)
+    assert caught.value.column == column
 
 
 def test_parentheses_inside_quotes_are_no_nesting() -> None:
