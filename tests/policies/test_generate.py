@@ -552,7 +552,7 @@ def test_policies_of_many_alternatives_are_proved_in_seconds() -> None:
     """Long selectors joined by `||` are compared by number, not term by term for each class of packets."""
     wide = (" || ".join(f"k{n} == 'v{i}'" for n in range(45)) for i in range(150))
     text = "---\n".join(
-        f"{{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {{name: p{i}, namespace: n}},"
+        f"{{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {{name: p{i}, namespace: shop}},"
         f' spec: {{order: 1, selector: "{selector}", types: [Ingress]}}}}\n'
         for i, selector in enumerate(wide)
     )
