@@ -24,6 +24,8 @@ from dashboards.panels import (
     many,
     open_pair,
     over_time,
+    packets_by_time,
+    ranked_in,
     ranking,
 )
 from dashboards.questions import Fresh, Totals
@@ -68,6 +70,15 @@ def show(look: Look) -> None:
             _figures(look, total, beside)
     _new(look, beside.fresh)
     downloads([*entries, *_download(beside.fresh)], look.zone)
+
+
+def ahead(look: Look) -> None:
+    """Ask what `show` will ask, in its order."""
+    total = look.ask("totals", questions.totals)
+    if total.packets:
+        packets_by_time(look, total)
+        ranked_in(look, SOURCES.grouping)
+        _beside(look, total)
 
 
 def _beside(look: Look, total: Totals) -> Beside:

@@ -71,8 +71,7 @@ def clickable(chart: str, name: str, on_pick: Callable[[Mapping[str, Any]], None
 
 def over_time(look: Look, total: Totals) -> Download:
     """The timeline of a look's packets, and what to choose its colours by."""
-    split = look.view.place("split") or "direction"
-    seconds = _width(look, total)
+    split, seconds = _split(look), _width(look, total)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         heading("Denied packets over time", f"one bar is {_length(seconds)}")
         st.session_state["split"] = split
@@ -85,12 +84,22 @@ def over_time(look: Look, total: Totals) -> Download:
             label_visibility="collapsed",
             on_change=lambda: go(look.view.at(split=st.session_state["split"] or "")),
         )
-    rows = look.ask("by-time", partial(questions.by_time, seconds=seconds, split=split), seconds, split)
+    rows = packets_by_time(look, total)
     slices = tuple(Slice(look.local(start), name or _UNNAMED[split], packets) for start, name, packets in rows.rows)
     title = "" if split == "none" else _SPLIT_NAMES[split]
     chart = charts.timeline(slices, seconds, _domain(look, total), _colours(slices, split), title)
     clickable(chart, "timeline", lambda point: go(look.view.during(point["start_iso"], point["end_iso"])))
     return Download("timeline", lambda: rows)
+
+
+def packets_by_time(look: Look, total: Totals) -> Rows:
+    """The bars of the timeline, whose width and colours the view decides."""
+    split, seconds = _split(look), _width(look, total)
+    return look.ask("by-time", partial(questions.by_time, seconds=seconds, split=split), seconds, split)
+
+
+def _split(look: Look) -> str:
+    return look.view.place("split") or "direction"
 
 
 def _colours(slices: Sequence[Slice], split: str) -> tuple[tuple[str, str], ...]:

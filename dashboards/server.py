@@ -15,7 +15,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -136,9 +137,20 @@ def _run(settings: Settings) -> None:
         app.run(config=streamlit_options(settings))
 
 
+def _ahead(page: str, parameters: Mapping[str, Sequence[str]]) -> None:
+    """Let a thread load the pages, and ask what this one will ask."""
+
+    def run() -> None:
+        from dashboards import ahead  # noqa: PLC0415 - imports Streamlit, see serve, and takes a second
+
+        ahead.ask(page, parameters)
+
+    threading.Thread(target=run, name="ahead", daemon=True).start()
+
+
 @asynccontextmanager
 async def _at_once(app: object) -> AsyncIterator[None]:
-    """Send every answer when it is made, small as it may be.
+    """Begin to load what pages need, and send every answer when it is made, small as it may be.
 
     asyncio asks the kernel for that (TCP_NODELAY) only on sockets that name their protocol, which Streamlit's does not:
     the second half of an answer would wait for the browser to acknowledge the first, up to 40 ms. Connections inherit
@@ -153,6 +165,7 @@ async def _at_once(app: object) -> AsyncIterator[None]:
         return await create(*arguments, sock=sock, **options)
 
     loop.create_server = prompt  # type: ignore[method-assign]
+    _ahead(PAGES[0], {})
     yield
 
 
@@ -177,6 +190,8 @@ def front_page() -> list[BaseRoute]:
         page = page.replace(there, ours)
 
     async def answer(request: Request) -> Response:
+        asked = request.query_params
+        _ahead(request.url.path.strip("/") or PAGES[0], {name: asked.getlist(name) for name in asked})
         return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
     async def front(request: Request) -> Response:
