@@ -20,6 +20,8 @@ INTERFACE_PREFIX = "cali"
 CORE = "v1"
 _CALICO = ("projectcalico.org", "crd.projectcalico.org")
 _ENDED_PHASES = ("Succeeded", "Failed")
+# What makes pods, and for what its own owner says; others have kinds of the same names (batch.volcano.sh).
+MAKERS: Mapping[str, tuple[str, ...]] = {"ReplicaSet": ("apps", "extensions"), "Job": ("batch",)}
 # Labels by which a controller marks the pods of a ReplicaSet that it made; the ReplicaSet's name ends in the value.
 _TEMPLATE_HASHES = {"pod-template-hash": "Deployment", "rollouts-pod-template-hash": "Rollout"}
 # CronJobs name their jobs after the scheduled minute, before Kubernetes 1.21 after the second
@@ -81,18 +83,31 @@ def interface_name(namespace: str, pod: str, prefix: str = INTERFACE_PREFIX) -> 
 
 def _workload(pod: Object, owners: Mapping[tuple[str, str, str], Object]) -> tuple[str, str]:
     """What made a pod, as far up as it is told: by the owner itself where it is among the objects, else by its name."""
-    name = pod["metadata"]["name"]
     owner = _owner(pod)
-    if owner is None or owner[0] == "Node":  # a static pod belongs to its node; it is its own workload
-        return "Pod", name
-    kind, made_by = owner
-    above = owners.get((kind, namespace_of(pod) or "default", made_by))
-    if above is not None:
-        return _owner(above) or owner
+    if owner is None or owner["kind"] == "Node":  # a static pod belongs to its node; it is its own workload
+        return "Pod", pod["metadata"]["name"]
+    kind, name = owner["kind"], owner["name"]
+    maker = maker_of(pod)
+    if maker is None:
+        return kind, name
+    above = owners.get(maker)
+    if above is not None and owner.get("uid") in (None, above["metadata"].get("uid")):
+        made_by = _owner(above)
+        return (made_by["kind"], made_by["name"]) if made_by else (kind, name)
     if kind == "ReplicaSet":
-        return _maker_of_replica_set(made_by, pod["metadata"].get("labels") or {})
-    found = _CRON_JOB.fullmatch(made_by) if kind == "Job" else None
-    return ("CronJob", found[1]) if found else owner
+        return _maker_of_replica_set(name, pod["metadata"].get("labels") or {})
+    found = _CRON_JOB.fullmatch(name)
+    return ("CronJob", found[1]) if found else (kind, name)
+
+
+def maker_of(pod: Object) -> tuple[str, str, str] | None:
+    """The ReplicaSet or Job that made a pod, on behalf of something else perhaps: kind, namespace and name."""
+    owner = _owner(pod)
+    if owner is None:
+        return None
+    group = str(owner.get("apiVersion") or "").partition("/")[0]
+    is_maker = owner["kind"] in MAKERS and group in ("", *MAKERS[owner["kind"]])
+    return (owner["kind"], namespace_of(pod) or "default", owner["name"]) if is_maker else None
 
 
 def _maker_of_replica_set(name: str, labels: Mapping[str, str]) -> tuple[str, str]:
@@ -103,10 +118,9 @@ def _maker_of_replica_set(name: str, labels: Mapping[str, str]) -> tuple[str, st
     return "ReplicaSet", name
 
 
-def _owner(each: Object) -> tuple[str, str] | None:
+def _owner(each: Object) -> Object | None:
     owners = each["metadata"].get("ownerReferences") or ()
-    found = next((owner for owner in owners if owner.get("controller")), next(iter(owners), None))
-    return (found["kind"], found["name"]) if found else None
+    return next((owner for owner in owners if owner.get("controller")), next(iter(owners), None))
 
 
 def _node(each: Object, sight: Sight) -> dict[str, Any]:
@@ -244,6 +258,7 @@ BY_GROUP: Mapping[tuple[str, str], Kind] = {
             ("NetworkSet", True, _network_set, _edited),
             ("GlobalNetworkSet", False, _network_set, _edited),
             ("IPPool", False, _ip_pool, _made),
+            ("FelixConfiguration", False, _nothing, _edited),
         )
     },
 }

@@ -7,6 +7,7 @@ syslog, file, line, clock, store, target. A check that cannot be made is skipped
 from __future__ import annotations
 
 from collector import doctor_data as data
+from collector import doctor_felix as felix
 from collector import doctor_node as node
 from collector.facts import Facts
 from collector.findings import Check, Finding
@@ -15,6 +16,7 @@ CHECKS: tuple[Check, ...] = (
     node.check_rules,
     node.check_kernel,
     node.check_dataplane,
+    felix.check_felix,
     node.check_container,
     node.check_syslog,
     data.check_file,

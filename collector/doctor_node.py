@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from collector.daemons import Daemon, Journald
 from collector.facts import Facts, Log, Unknown
+from collector.felix import Felix
 from collector.findings import Finding, Status, ours, prefixes, word
 
 FRESH = timedelta(minutes=10)
@@ -158,7 +159,8 @@ def check_syslog(facts: Facts) -> Iterator[Finding]:
 
 def _daemon(daemon: Daemon, log: Log, facts: Facts) -> Finding:
     who = f"{daemon.name} (process {daemon.pid}, {daemon.configuration})"
-    nft = bool(ours(facts)) and all(rule.program == "nft" for rule in ours(facts))
+    rules, felix = ours(facts), facts.felix
+    nft = all(rule.program == "nft" for rule in rules) if rules else isinstance(felix, Felix) and felix.nftables
     level = "info" if nft else "notice"
     if daemon.kernel is None:
         return Finding(

@@ -1,5 +1,7 @@
 """What the doctor looks at: rules, kernel, syslog daemons, log files, clock, store and targets, as they are now.
 
+What Felix is told is looked up before, in the store or the cluster.
+
 Rule: looking changes nothing and needs no right: what may not be looked at is an `Unknown` that says why. No verdict
 is made here; `collector.doctor` does that, from these facts alone.
 """
@@ -18,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from collector.daemons import Daemon, Journald, daemons_of, journald
+from collector.felix import Felix
 from collector.forward.target import parse_target, redacted
 from collector.forward.tls import make_context
 from collector.forward.transports import open_transport
@@ -139,6 +142,7 @@ class Facts:
     logs: tuple[Log, ...] = ()
     journal: Journald | None = None
     kmsg: bool = False
+    felix: Felix | Unknown
     synchronised: bool | Unknown
     store: StoreFacts
     targets: tuple[TargetFacts, ...] = ()
@@ -154,6 +158,7 @@ def gather(
     options: Options,
     targets: Sequence[str] = (),
     *,
+    felix: Felix | Unknown,
     journal: bool = False,
     kmsg: bool = False,
 ) -> Facts:
@@ -170,6 +175,7 @@ def gather(
         logs=tuple(_log(path, options) for path in files),
         journal=journald() if journal else None,
         kmsg=kmsg,
+        felix=felix,
         synchronised=_synchronised(),
         store=store,
         targets=tuple(map(_target, targets)),

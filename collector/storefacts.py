@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from analytics import Reader, StoreError
+from analytics.inventory import objects_at
 from analytics.store import Store, resolve
-from collector.facts import StoreFacts
+from collector.facts import StoreFacts, Unknown
+from collector.felix import Felix, felix_of
+
+
+def stored_felix(address: str, node: str) -> Felix | Unknown:
+    """What the inventory of a store knows of Felix' settings on a node."""
+    try:
+        with Reader(address) as reader:
+            objects = objects_at(reader, datetime.now(UTC), ("FelixConfiguration",))
+    except StoreError as error:
+        return Unknown(f"FelixConfiguration is not known: {error.where}: {error.what}")
+    return felix_of(objects, node, "as the store has it") or Unknown("the store has no FelixConfiguration")
 
 
 def store_facts(address: str) -> StoreFacts:

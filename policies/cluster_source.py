@@ -21,7 +21,8 @@ _IMPORTED = ("knp.default.", "kcnp.", "kanp.", "kbanp.")
 """How Calico names the Kubernetes policies among its own (libcalico-go/lib/names); they are read as what they are."""
 
 
-_ABOUT_CALICO = ("ClusterInformation", "FelixConfiguration")
+_FELIX = "FelixConfiguration"
+_ABOUT_CALICO = ("ClusterInformation", _FELIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ class LiveCluster:
             found = {each.kind: each for each in cluster.served(READS) if each.kind in _ABOUT_CALICO}
             about, felix = (_spec(cluster, found.get(kind)) for kind in _ABOUT_CALICO)
         return Calico(about.get("calicoVersion") or "", _dataplane(felix))
+
+    def felix(self) -> list[dict[str, Any]]:
+        """Every FelixConfiguration: the one for all nodes, and those of single ones. Raises ClusterError."""
+        with self.connect() as cluster:
+            found = [each for each in cluster.served(READS) if each.kind == _FELIX]
+            return [_bare(each) for resource in found for each in cluster.list(resource)]
 
     def _counts(self, resource: Resource) -> bool:
         return (resource.group, resource.kind) in KINDS and (self.pods or resource.kind not in _ENDPOINTS)

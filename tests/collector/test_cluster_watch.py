@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,9 +25,13 @@ from collector.cluster import Tally, watch
 from collector.cluster_follower import Cadence, Pauses
 from policies.cluster_source import LiveCluster
 from policies.errors import ClusterError
+from policies.kube import Cluster
+from policies.resources import OWNERS, STORED
 from tests.policies.apiserver import ApiServer
 
 ROOT = Path(__file__).parents[2]
+KINDS = len([each for each in following.WATCHED if each.group != STORED])
+"""A cluster that serves both of Calico's groups is watched by one of them."""
 QUICK = Cadence(batch_s=0.2, discover_s=600, first_pause_s=0.02, longest_pause_s=0.1)
 PATIENCE_S = 120
 
@@ -205,6 +209,80 @@ def test_an_expired_version_begins_with_a_new_list(api: ApiServer, tmp_path: Pat
     assert len([request for request in api.requests if request.startswith("GET /api/v1/pods?limit")]) == 2
 
 
+def test_the_first_list_comes_from_memory_and_a_later_one_does_not(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """resourceVersion=0 spares etcd, but may be older than what was seen; so after 410 Gone it is pages of etcd's."""
+    api.put(*(_pod(f"p{n}-1", f"10.8.{n // 250}.{n % 250 + 1}") for n in range(600)))
+    with watching(api, tmp_path, store):
+        until(store, "SELECT count(*) FROM objects WHERE kind = 'Pod'", _is(601))
+        with api.changed:
+            api.generation += 1
+            api.remove("Pod", "web-1", "shop")
+            api.compact()
+        until(store, "SELECT count(*) FROM objects WHERE kind = 'Pod' AND gone", _is(1))
+    lists = [each for each in api.requests if each.startswith("GET /api/v1/pods?limit")]
+    assert lists[:2] == ["GET /api/v1/pods?limit=500&resourceVersion=0", "GET /api/v1/pods?limit=500"]
+    assert [each.partition("&")[2].startswith("continue=") for each in lists[2:]] == [True]
+    firsts = {each.partition("?")[0]: each for each in reversed(api.requests) if "?limit=" in each}
+    assert all(each.endswith("?limit=500&resourceVersion=0") for each in firsts.values())
+    assert len(firsts) == KINDS + len(OWNERS)
+
+
+class Turned(LiveCluster):
+    """A cluster that lets nobody in and remembers when it was asked."""
+
+    times: ClassVar[list[float]] = []
+
+    def connect(self) -> Cluster:
+        self.times.append(time.monotonic())
+        raise ClusterError("cluster", "does not let you in")
+
+
+def test_many_that_start_together_are_spread(tmp_path: Path) -> None:
+    """With --spread each begins at a moment of its own; SIGTERM ends also one that has not begun."""
+    stop = threading.Event()
+
+    def run() -> None:
+        with pytest.raises(ClusterError):
+            watch(Turned(), str(tmp_path / "store"), stop, spread_s=2)
+
+    threads = [threading.Thread(target=run) for _ in range(12)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(PATIENCE_S)
+    assert len(Turned.times) == 12
+    assert 0.5 < max(Turned.times) - min(Turned.times) < 2.5
+    stop.set()
+    began = time.monotonic()
+    assert watch(Turned(), str(tmp_path / "store"), stop, spread_s=3600) == Tally()
+    assert time.monotonic() - began < 5
+
+
+def test_watches_that_break_together_come_back_apart(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """An API server that restarts breaks every watch; none comes back at once, and not all at the same moment."""
+    cadence = Cadence(batch_s=0.2)
+    with watching(api, tmp_path, store, cadence):
+        _watched(api, KINDS)
+        dropped = time.monotonic()
+        api.drop()
+        _watched(api, 2 * KINDS)
+    back = [
+        at - dropped for at, each in zip(api.times, api.requests, strict=True) if "watch=true" in each and at > dropped
+    ]
+    assert min(back) > 0.4
+    assert max(back) - min(back) > 0.3
+    seconds = {int(each.partition("timeoutSeconds=")[2].partition("&")[0]) for each in api.requests if "watch=" in each}
+    assert len(seconds) > 10
+    assert seconds <= set(range(200, 291))
+
+
+def _watched(api: ApiServer, number: int) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while len([each for each in api.requests if "watch=true" in each]) < number:
+        assert time.monotonic() < end, api.requests
+        time.sleep(0.05)
+
+
 def test_a_broken_connection_is_taken_up_where_it_ended(running: tuple[ApiServer, str]) -> None:
     """Ten breaks in the middle of the stream, with changes around each: nothing is missed, nothing is listed again."""
     api, store = running
@@ -375,7 +453,7 @@ def test_sigterm_stores_what_was_seen_and_ends(api: ApiServer, tmp_path: Path, s
     ]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "watching 19 kinds of objects\n" or process.kill()
+        assert process.stderr.readline() == f"watching {KINDS} kinds of objects\n" or process.kill()
         api.put(_pod("db-1", "10.0.0.5"))
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)

@@ -24,6 +24,7 @@ from collector.daemons import Daemon, Journald, takes
 from collector.doctor import examine
 from collector.doctor_commands import show
 from collector.facts import Facts, Kernel, Log, StoreFacts, TargetFacts, Unknown, sample
+from collector.felix import Felix, felix_of
 from collector.findings import Finding
 from collector.rules import LogRule, Rules, iptables_rules, nft_rules
 from collector.storefacts import store_facts
@@ -49,7 +50,7 @@ def healthy() -> Facts:
     rule = LogRule("iptables-nft", "cali-pi-abc", "calico-packet: ", 5)
     return Facts(
         now=NOW, user="uid 0", root=True, options=Options(), rules=Rules((rule,), True, ("iptables-nft-save",), ()),
-        kernel=kernel, logs=(log,), synchronised=True,
+        kernel=kernel, logs=(log,), synchronised=True, felix=Felix("as the store has it", ("default",)),
         store=StoreFacts("/store", exists=True, last_commit=NOW, free_bytes=10**12, free_inodes=10**6),
         targets=(TargetFacts("tls://siem:6514"),),
     )  # fmt: skip
@@ -86,6 +87,13 @@ def text(line: bytes) -> dict[str, object]:
     return {"sample": sample(line, Options(), NOW)}
 
 
+def with_felix(prefix: tuple[str, ...] = Options().prefixes, rules: bool = True, **spec: object) -> Facts:
+    """The healthy node with these settings of Felix; `prefix` is what denylog looks for."""
+    facts = healthy() if rules else with_rules()
+    felix = Felix("as the store has it", ("default", "node.n1"), spec)
+    return replace(facts, felix=felix, options=replace(facts.options, prefixes=prefix))
+
+
 DEAF = LogRule("nft", "cali-po-x", "deny: ", 3)
 QUIET = LogRule("nft", "cali-po-x", "calico-packet: ", 0)
 HOURS = timedelta(hours=1)
@@ -102,6 +110,28 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
     "kmsg closed": (with_kernel(printed=Unknown("closed")), "kernel-log", "skip", "closed", "sudo"),
     "eBPF": (replace(with_rules(), kernel=replace(healthy().kernel, bpf=("/sys/fs/bpf/tc/globals/cali_v4_ct",))),
              "data-plane", "fail", "trace pipe", "denylog ingest"),
+    "Felix: another prefix": (with_felix(logPrefix="no"), "felix", "fail", "logPrefix is 'no'", "--log-prefix no"),
+    "Felix: a format, a word": (with_felix(logPrefix="calico-packet %k %p"), "felix", "warn", "reads no policy",
+                                "--log-prefix 'calico-packet %k %p'"),
+    "Felix: a format": (with_felix(("calico-packet %k %p",), logPrefix="calico-packet %k %p"), "felix", "ok",
+                        "no rate limit", ""),
+    "Felix: no prefix": (with_felix(logPrefix=""), "felix", "ok", "prefix 'calico-packet'", ""),
+    "Felix: rate": (with_felix(logActionRateLimit="10/minute"), "felix", "warn", "(burst 5): beyond it",
+                    "denylog findings --rate-limit 10/minute"),
+    "Felix: eBPF": (with_felix(bpfEnabled=True, rules=False), "felix", "fail", "bpfEnabled", "trace_pipe"),
+    "Felix: eBPF to come": (with_felix(bpfEnabled=True), "felix", "warn", "bpfEnabled", "trace_pipe"),
+    "Felix: its own words": (with_felix(logSeveritySys="Warning"), "felix", "ok",
+                             "logSeveritySys=Warning is about Felix' own messages", ""),
+    "Felix: nftables": (with_felix(nftablesMode="Enabled"), "felix", "ok", "kern.info (nftables)", ""),
+    "Felix: legacy": (with_felix(iptablesBackend="Legacy", rules=False), "felix", "warn", "iptablesBackend is Legacy",
+                      "iptables-legacy-save"),
+    "Felix: interfaces": (with_felix(interfacePrefix="veth,tap"), "felix", "warn", "begin with veth, tap",
+                          "--interface-prefix veth"),
+    "Felix: unknown": (replace(healthy(), felix=Unknown("no store")), "felix", "skip", "no store", "inventory import"),
+    "nftables, unseen rules": (
+        replace(daemon(passes=frozenset({"notice"})), rules=with_rules().rules,
+                felix=Felix("as the store has it", ("default",), {"nftablesMode": "Enabled"})),
+        "syslog", "fail", "leaves out kern.info", "kern.*"),
     "Kind node": (with_kernel(container="kind"), "container", "warn", "Kind", "sysctl"),
     "pod network": (with_kernel(container="pod", initial=False), "container", "warn", "of its own", "hostNetwork"),
     "deaf rsyslog": (daemon(kernel=""), "syslog", "fail", "does not read the kernel's messages", "imklog"),
@@ -154,12 +184,68 @@ CASES: dict[str, tuple[Facts, str, str, str, str]] = {
 }  # fmt: skip
 
 
+def test_felix_is_known_from_the_inventory(tmp_path: Path) -> None:
+    """What was imported of FelixConfiguration is judged, with what is set for this node; without it that is said."""
+    store, dump, log = tmp_path / "store", tmp_path / "felix.json", tmp_path / "log"
+    log.write_text(lines([0]))
+    words = ("doctor", str(log), "--store", str(store), "--node", "n1", "-o", "json")
+    assert felix_finding(*words)["found"].endswith("there is no store")
+    objects = [
+        {"apiVersion": "projectcalico.org/v3", "kind": "FelixConfiguration", "metadata": {"name": name}, "spec": spec}
+        for name, spec in (("default", {"logPrefix": "denied"}), ("node.n1", {"logActionRateLimit": "5/second"}))
+    ]
+    dump.write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
+    subprocess.run([*DENYLOG, "inventory", "import", "--store", str(store), str(dump)], check=True, capture_output=True)
+    found = felix_finding(*words)
+    assert (found["status"], found["fix"]) == ("fail", "denylog collect --log-prefix denied …")
+    assert "default and node.n1 (as the store has it): logPrefix is 'denied'" in found["found"]
+    assert "5/second" not in felix_finding(*words[:4], "--node", "n2", "-o", "json", last=True)["found"]
+    assert "5/second" in felix_finding(*words, last=True)["found"]
+
+
+def test_felix_is_known_from_the_cluster(tmp_path: Path) -> None:
+    """With --cluster the cluster is asked, and only read; one that does not answer is a finding, not an error."""
+    pytest.importorskip("lightkube")
+    from tests.policies.apiserver import ApiServer
+
+    words = ("doctor", "--kmsg", "--store", str(tmp_path / "store"), "--node", "n1", "-o", "json", "--cluster")
+    with ApiServer() as api:
+        for name, spec in (("default", {"bpfEnabled": True}), ("node.n1", {"logActionRateLimit": "5/second"})):
+            felix = {"apiVersion": "projectcalico.org/v3", "kind": "FelixConfiguration", "metadata": {"name": name}}
+            api.put({**felix, "spec": spec})
+        config = str(api.kubeconfig(tmp_path / "config", "reader"))
+        found = felix_finding(*words, "--kubeconfig", config)["found"]
+        assert found.startswith("FelixConfiguration default and node.n1 (of the cluster): bpfEnabled is set")
+        assert {request.split()[0] for request in api.requests} == {"GET"}
+    assert felix_finding(*words, "--kubeconfig", config)["status"] == "skip"
+
+
+def felix_finding(*words: str, last: bool = False) -> dict[str, str]:
+    """The first (or last) finding of the check `felix`."""
+    found = subprocess.run([*DENYLOG, *words], capture_output=True, text=True, check=False)
+    assert found.returncode in (0, 1), found.stderr
+    return [each for each in json.loads(found.stdout) if each["check"] == "felix"][-1 if last else 0]
+
+
+def test_settings_of_a_node_go_before_those_of_all() -> None:
+    """`node.NAME` wins over `default`, field by field; what is set for another node does not count."""
+    objects = [
+        {"metadata": {"name": "default"}, "spec": {"logPrefix": "all", "bpfEnabled": True}},
+        {"metadata": {"name": "node.n1"}, "spec": {"bpfEnabled": False}},
+        {"metadata": {"name": "node.n2"}, "spec": {"logPrefix": "other"}},
+    ]
+    found = felix_of(objects, "n1", "here")
+    assert found is not None
+    assert (found.names, found.prefix, found.bpf) == (("default", "node.n1"), "all", False)
+    assert felix_of([], "n1", "here") is None
+
+
 def test_a_healthy_node_is_all_ok() -> None:
     """Nothing is wrong, nothing is to be done, and each check has spoken."""
     findings = examine(healthy())
     assert [(finding.check, finding.fix) for finding in findings if finding.status != "ok" or finding.fix] == []
     assert " ".join(finding.check for finding in findings) == (
-        "log-rule kernel-log data-plane container syslog file format prefix clock store target"
+        "log-rule kernel-log data-plane felix container syslog file format prefix clock store target"
     )
 
 
@@ -432,7 +518,7 @@ def test_a_healthy_set_up_has_no_failure(net: Network, tmp_path: Path) -> None:
     finally:
         server.kill()
         server.wait()
-    odd = [finding.found for finding in findings if finding.status != "ok"]
+    odd = [finding.found for finding in findings if finding.status != "ok" and finding.check != "felix"]
     assert odd in ([], ["the kernel's clock is not synchronised"])
     assert code == 0
 
