@@ -22,20 +22,22 @@ MAX_FRAGMENTS = 6
 _EASY = 10_000
 """Stands for the many ways in which a negation can be satisfied."""
 
+_COUNTLESS = 10**9
+
 FRESH = "other"
 Assignment = Mapping[str, str | None]
 """Label to value; None: the label is absent. What is not in the map is not decided yet."""
 
 
 class Undecided(Exception):
-    """The search passed its limit, so neither answer is known; `steps` is how far it went."""
+    """The search passed its limit, so neither answer is known; `steps` is how far it went, or would have to go."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         super().__init__(steps)
 
     def __str__(self) -> str:
-        return f"there are too many classes to try them all (gave up after {self.steps})"
+        return f"there are too many classes to try them all ({min(self.steps, _COUNTLESS)} or more)"
 
 
 def truth(term: Term, known: Assignment) -> bool | None:
@@ -116,7 +118,7 @@ def _joined_fragments(fragments: Mapping[str, set[str]]) -> Iterator[str]:
     """Values that hold a choice of fragments and nothing else, the pieces kept apart by a mark none of them has."""
     constants = list(itertools.chain.from_iterable(fragments.values()))
     if len(constants) > MAX_FRAGMENTS:
-        raise Undecided(0)
+        raise Undecided(2 ** len(constants))
     mark = _separator(constants)
     inner = sorted(fragments["contains"])
     for start, end in itertools.product(("", *fragments["starts with"]), ("", *fragments["ends with"])):

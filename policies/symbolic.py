@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from policies.classes import Fire
 from policies.labelspace import Undecided, truth
 from policies.match import number_of
-from policies.model import Action, EntityRule, Labels, PortRange, Rule
+from policies.model import Action, EntityRule, Labels, Network, PortRange, Rule
 from policies.selector import All, And, Compare, Or, Term
 
 MAX_CLASSES = 20_000
@@ -143,10 +143,30 @@ class Entry:
 Places: TypeAlias = dict[Place, list[History]]
 
 
+Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+"""First and last address of a net, each with its IP version in front."""
+
+
+@lru_cache(maxsize=65536)
+def _spans(nets: tuple[Network, ...]) -> tuple[Span, ...]:
+    return tuple(
+        sorted(((n.version, int(n.network_address)), (n.version, int(n.broadcast_address))) for n in nets),
+    )
+
+
 def _apart(one: EntityRule, other: EntityRule) -> bool:
     """Whether two sides have no address in common, as far as nets say."""
-    pairs = [(a, b) for a in one.nets for b in other.nets]
-    return bool(pairs) and not any(a.version == b.version and a.overlaps(b) for a, b in pairs)
+    if not one.nets or not other.nets:
+        return False
+    here, there, i, j = _spans(one.nets), _spans(other.nets), 0, 0
+    while i < len(here) and j < len(there):
+        if here[i][1] < there[j][0]:
+            i += 1
+        elif there[j][1] < here[i][0]:
+            j += 1
+        else:
+            return False
+    return True
 
 
 def _ports_apart(one: EntityRule, other: EntityRule) -> bool:
@@ -184,6 +204,7 @@ class Walker:
     logged: dict[int, list[History]] = field(default_factory=dict)
     classes: int = 0
     _bits: dict[Literal, int] = field(default_factory=dict)
+    _disjoint: dict[tuple[int, int], bool] = field(default_factory=dict)
 
     def tier(self, entries: Iterable[Entry], *, drops: bool) -> None:
         """Walk one tier to its end; `drops`: its default action denies."""
@@ -289,10 +310,14 @@ class Walker:
             return False if decided is False else self._answer_rule(history, asked, asked.literal[1])
         return _answer_term(history, asked) if decided is None else decided
 
+    def _apart(self, number: int, other: int) -> bool:
+        key = (number, other)
+        if key not in self._disjoint:
+            self._disjoint[key] = disjoint(self.rules[number].rule, self.rules[other].rule)
+        return self._disjoint[key]
+
     def _answer_rule(self, history: History, asked: Asked, number: int) -> bool | None:
-        rule = self.rules[number].rule
-        fired = (self.rules[each[1]].rule for each in history.yes if isinstance(each, tuple))
-        if any(disjoint(rule, other) for other in fired):
+        if any(self._apart(number, each[1]) for each in history.yes if isinstance(each, tuple)):
             return False
         return False if history.denied_bits & (asked.bit | asked.term_bit) else None
 

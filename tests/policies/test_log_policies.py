@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.evaluate import Ruleset, Walk
 from policies.generate import Options, generate
-from policies.model import Action, Inventory
+from policies.model import Action, EntityRule, Inventory, Rule
+from policies.symbolic import disjoint
 from policies.verify import verify
 from tests.policies.worlds import endpoints, host_endpoints, packets, policy_sets, walks
 
@@ -59,3 +61,25 @@ def test_verify_says_what_counting_says(sources: Inventory, generated: Inventory
         assert not proof.holds
     for found in proof.counterexamples:
         assert found.before.allowed != found.after.allowed or (found.lines > 0) == found.after.allowed
+
+
+NETS = st.lists(
+    st.builds(
+        lambda net, length: ip_network(f"{net}/{length}", strict=False),
+        st.sampled_from(
+            ["0.0.0.0", "48.0.0.0", "64.0.0.0", "160.0.0.0", "240.0.0.0", "::", "3000::", "4000::", "f000::"]
+        ),
+        st.integers(0, 4),
+    ),
+    max_size=5,
+).map(tuple)
+
+
+@given(NETS, NETS)
+def test_rules_share_no_packet_where_no_two_of_their_nets_meet(
+    here: tuple[IPv4Network | IPv6Network, ...], there: tuple[IPv4Network | IPv6Network, ...]
+) -> None:
+    """Nested, equal and neighbouring nets of both versions, compared pair by pair."""
+    one, other = (Rule(Action.DENY, source=EntityRule(nets=nets)) for nets in (here, there))
+    meet = any(a.version == b.version and a.overlaps(b) for a in here for b in there)  # type: ignore[arg-type]
+    assert disjoint(one, other) is (bool(here and there) and not meet)
