@@ -6,7 +6,7 @@ and verdicts are in `policies.log_commands`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -137,7 +137,11 @@ def selector() -> None:
     """
 
 
-@selector.command()
+_DASHES: dict[str, Any] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+"""A selector may start with a dash, as a label may: it is no option."""
+
+
+@selector.command(context_settings=_DASHES)
 @click.argument("expression", metavar="SELECTOR")
 def match(expression: str) -> None:
     """Which label maps a selector picks: a JSON list of maps on standard input, a JSON list of booleans out.
@@ -152,7 +156,7 @@ def match(expression: str) -> None:
     finish(lambda: selector_match(expression))
 
 
-@selector.command()
+@selector.command(context_settings=_DASHES)
 @click.argument("expression", metavar="SELECTOR")
 def canonical(expression: str) -> None:
     """The one spelling that Calico reduces a selector to; equal selectors print the same line.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policies.model import Direction
-from policies.names import label_complaints, port_name_complaint
+from policies.names import label_complaints, port_name_complaint, value_complaint
 from policies.nets import parse_net
 from policies.ports import MAX_PORT
 from policies.rulecheck import Complaint
@@ -25,7 +25,10 @@ _NEEDS_VALUES = {"In": True, "NotIn": True, "Exists": False, "DoesNotExist": Fal
 def network_policy_complaints(spec: Document) -> Iterator[Complaint]:
     """What would be refused, by the path below `spec`."""
     yield from _below(("podSelector",), _selector(mapping(spec, "podSelector")))
-    for index, each in enumerate(items(spec, "policyTypes")):
+    types = items(spec, "policyTypes")
+    if len(types) > len(_TYPES):
+        yield ("policyTypes",), f"more than {len(_TYPES)} types"
+    for index, each in enumerate(types):
         if each not in _TYPES:
             yield ("policyTypes", index), f"{each!r} is not one of {', '.join(_TYPES)}"
     for name, peers in SIDES:
@@ -55,6 +58,9 @@ def _requirement(wanted: Document) -> Iterator[Complaint]:
         yield ("operator",), f"{operator!r} is not one of {', '.join(_NEEDS_VALUES)}; Calico would pass over it"
     elif _NEEDS_VALUES[operator] != bool(values):
         yield ("values",), f"operator {operator} needs {'values' if _NEEDS_VALUES[operator] else 'no values'}"
+    for number, value in enumerate(values):
+        if complaint := value_complaint(value):
+            yield ("values", number), complaint
 
 
 def _port(port: Document) -> Iterator[Complaint]:

@@ -33,7 +33,7 @@ _PORT = re.compile(r"[-a-z0-9]{1,15}")
 
 
 def name_complaint(kind: str, name: str) -> str | None:
-    """What is wrong with the name of a Calico object of this kind."""
+    """What is wrong with the name of a Calico object of this kind; "" is any kind of Kubernetes."""
     pattern, longest, words = _PATTERNS.get(kind, _OTHERS)
     if len(name) > longest:
         return f"the name is too long by {len(name) - longest} bytes; at most {longest}"

@@ -45,16 +45,17 @@ def validate(found: Found) -> tuple[Problem, ...]:
 
 def complaints(written: Written) -> Iterator[Problem]:
     """Everything that would be refused about one object."""
-    checks: list[Check] = [_kubernetes] if is_kubernetes(written) else []
+    checks: list[Check] = [_metadata, _kubernetes] if is_kubernetes(written) else []
     if written.kind.group in (CALICO, STORED):
-        checks = [_metadata, *checks, *_BY_KIND[written.kind.name]]
+        checks = [*(checks or [_metadata]), *_BY_KIND[written.kind.name]]
     for check in checks:
         for path, message in check(written):
             yield written.problem("invalid", path, message)
 
 
 def _metadata(written: Written) -> Iterator[Complaint]:
-    if complaint := name_complaint(written.kind.name, written.name):
+    kind = written.kind.name if written.kind.group in (CALICO, STORED) else ""
+    if complaint := name_complaint(kind, written.name):
         yield ("metadata", "name"), complaint
     for key, complaint in label_complaints(labels(written.metadata, "labels")):
         yield ("metadata", "labels", key), complaint

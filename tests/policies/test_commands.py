@@ -129,6 +129,14 @@ def test_selector_match_answers_for_each_label_map() -> None:
     assert (result.exit_code, json.loads(result.stdout)) == (0, [True, False, True])
 
 
+def test_a_selector_may_start_with_a_dash() -> None:
+    """So may a label, as far as Calico's tokenizer goes; `--help` still helps."""
+    result = run("selector", "match", "-h == 'x'", stdin='[{"-h": "x"}]')
+    assert (result.exit_code, result.stdout) == (0, "[true]\n")
+    assert run("selector", "canonical", "--x in {}").stdout == "--x in {}\n"
+    assert run("selector", "canonical", "--help").stdout.startswith("Usage")
+
+
 def test_selector_canonical_prints_the_one_spelling() -> None:
     """Sorted sets, double quotes, parentheses."""
     result = run("selector", "canonical", "tier in {'b', 'a', 'b'} && ! has(app)")

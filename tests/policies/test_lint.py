@@ -229,7 +229,12 @@ def test_published_policies_have_only_the_findings_that_were_read() -> None:
         ("{podSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}", "matchExpressions[0].values"),
         ("{podSelector: {matchExpressions: [{key: 'a b', operator: Exists}]}}", "matchExpressions[0].key"),
         ("""{podSelector: {matchLabels: {a: "it's"}}}""", "podSelector.matchLabels.a"),
+        (
+            "{podSelector: {matchExpressions: [{key: a, operator: In, values: [b, c d]}]}}",
+            "matchExpressions[0].values[1]",
+        ),
         ("{podSelector: {}, policyTypes: [ingress]}", "policyTypes[0]"),
+        ("{podSelector: {}, policyTypes: [Ingress, Egress, Ingress]}", "policyTypes"),
         ("{podSelector: {}, ingress: [{ports: [{port: 80, protocol: tcp}]}]}", "ports[0].protocol"),
         ("{podSelector: {}, ingress: [{ports: [{port: 0}]}]}", "ports[0].port"),
         ("{podSelector: {}, ingress: [{ports: [{port: '80'}]}]}", "ports[0].port"),

@@ -216,3 +216,10 @@ def test_metadata_is_accepted_where_calico_accepts_it(case: Case) -> None:
     """Labels and annotations follow Kubernetes' rules."""
     _, metadata, wanted = case
     assert accepted(object_of("NetworkPolicy", {}, **metadata)) is wanted
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("a.b.c", True), ("A", False), ("a_b", False), ("a" * 254, False)])
+def test_kubernetes_names_are_domain_names(name: str, wanted: bool) -> None:
+    """ValidateNetworkPolicyName (Kubernetes): any number of dots, where Calico's own policies have one."""
+    document = object_of("NetworkPolicy", {"podSelector": {}}, name)
+    assert accepted({**document, "apiVersion": "networking.k8s.io/v1"}) is wanted
