@@ -59,8 +59,8 @@ def _requirement(wanted: Document) -> Iterator[Complaint]:
     elif _NEEDS_VALUES[operator] != bool(values):
         yield ("values",), f"operator {operator} needs {'values' if _NEEDS_VALUES[operator] else 'no values'}"
     for number, value in enumerate(values):
-        if complaint := value_complaint(value):
-            yield ("values", number), complaint
+        if wrong := value_complaint(value):
+            yield ("values", number), wrong
 
 
 def _port(port: Document) -> Iterator[Complaint]:

@@ -8,6 +8,7 @@ where the text says "among the objects given".
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -197,11 +198,11 @@ def is_log_only(policy: Policy) -> bool:
 
 def _behind_log(loaded: Loaded) -> Iterator[Problem]:
     policies = _enforced(loaded)
-    logs = [policy.order or LOG_ORDER for policy in policies if is_log_only(policy) and policy.tier == "default"]
-    order = min(logs, default=LOG_ORDER)
+    logs = [policy.order for policy in policies if is_log_only(policy) and policy.tier == "default"]
+    order = min((each for each in logs if each is not None), default=math.inf if logs else LOG_ORDER)
     for policy in policies:
         deciding = any(r.action in (Action.ALLOW, Action.PASS) for d in policy.types for r in policy.rules(d))
-        behind = policy.order is None or policy.order > order
+        behind = order < (math.inf if policy.order is None else policy.order)
         if policy.tier == "default" and deciding and behind and not (policy.pre_dnat or policy.do_not_track):
             stands = "has no order, which sorts last" if policy.order is None else f"has order {policy.order:g}"
             advice = f"a Log policy of order {order:g} logs packets as denied that this policy then allows"

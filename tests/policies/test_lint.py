@@ -158,6 +158,11 @@ CASES: Mapping[str, tuple[str, list[str]]] = {
     "an Allow without order": (POLICY % "ingress: [{action: Allow}]", ["behind-log"]),
     "an Allow behind 3000": (POLICY % "order: 4000, ingress: [{action: Allow}]", ["behind-log"]),
     "a Deny behind 3000": (POLICY % "order: 4000, ingress: [{action: Deny}]", []),
+    "an Allow behind a Log policy of order 0": (
+        NGINX + "---\n" + LOG.replace("order: 3000", "order: 0"),
+        ["behind-log"],
+    ),
+    "an Allow before a Log policy without order": (NGINX + "---\n" + LOG.replace("order: 3000\n", "\n"), []),
     "an Allow before 3000": (POLICY % "order: 2999, ingress: [{action: Allow}]", []),
     "Log and then Allow": (POLICY % "order: 1, ingress: [{action: Log}, {action: Allow}]", ["log-then-allow"]),
     "Log and then a narrow Allow": (POLICY % "order: 1, ingress: [{action: Log}, {action: Allow, protocol: TCP}]", []),
