@@ -20,6 +20,7 @@ from analytics.intake import ENDED, gone, group_of
 from analytics.kinds import (
     BY_GROUP,
     INTERFACE_PREFIX,
+    MAKERS,
     Kind,
     Object,
     Sight,
@@ -40,7 +41,7 @@ _SAID_BY_KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 @dataclass(frozen=True, slots=True)
 class Examined:
     """The rows, a sentence for each object or address that is unusable, and how many objects of which kinds are none
-    that an inventory holds."""
+    that an inventory reads."""
 
     additions: Additions
     problems: tuple[str, ...]
@@ -54,14 +55,16 @@ def observe(
     valid_from: datetime | None = None,
     complete_kinds: Iterable[str] = (),
     interface_prefix: str = INTERFACE_PREFIX,
+    owners: Iterable[Object] = (),
 ) -> Additions:
     """The rows for objects that were seen at `at`, as `deposit` takes them; lists are opened.
 
     `valid_from`: since when they held, where the caller knows better than the objects. `complete_kinds`: kinds of which
     `objects` holds every one of the cluster ("Pod"; "NetworkPolicy.networking.k8s.io" where two groups have the kind),
     so that those which the store knows and which are missing are gone. Unusable objects are left out: see `examine`.
+    `owners`: ReplicaSets and Jobs that are not among `objects`, or nothing but their metadata.
     """
-    found = examine(objects, at=at, valid_from=valid_from, interface_prefix=interface_prefix).additions
+    found = examine(objects, at=at, valid_from=valid_from, interface_prefix=interface_prefix, owners=owners).additions
     return replace(found, listings=tuple(_complete(complete_kinds, found.objects, at)))
 
 
@@ -79,20 +82,25 @@ def examine(
     at: datetime,
     valid_from: datetime | None = None,
     interface_prefix: str = INTERFACE_PREFIX,
+    owners: Iterable[Object] = (),
 ) -> Examined:
     """Like `observe`, with what was left out and why."""
     opened = [each for given in objects for each in items(given)]
-    owners = {identity(each): each for each in opened if each.get("kind") in ("ReplicaSet", "Job")}
-    sight = Sight(at, valid_from, interface_prefix, owners, [])
+    makers = {identity(each): each for each in (*owners, *opened) if _is_maker(each)}
+    sight = Sight(at, valid_from, interface_prefix, makers, [])
     passed: Counter[str] = Counter()
     rows: list[ObjectRow] = []
     for each in opened:
         kind = BY_GROUP.get((group_of(each.get("apiVersion")), str(each.get("kind"))))
-        if kind is None:
+        if kind is None and not _is_maker(each):
             passed[str(each.get("kind") or "object without a kind")] += 1
-        else:
+        elif kind is not None:
             rows.extend(_rows(each, kind, sight))
     return Examined(Additions(tuple(rows)), tuple(sight.problems), dict(passed))
+
+
+def _is_maker(each: Object) -> bool:
+    return group_of(each.get("apiVersion")) in MAKERS.get(str(each.get("kind")), ())
 
 
 def items(document: Object) -> Iterator[Object]:

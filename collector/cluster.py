@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -194,12 +195,16 @@ def watch(
     once: bool = False,
     interface_prefix: str = "cali",
     cadence: Cadence | None = None,
+    spread_s: float = 0,
     ready: Callable[[int], None] = lambda resources: None,
 ) -> Tally:
     """Keep the inventory of a store in step with a cluster until `stop` is set (`once`: list what there is, and end).
 
+    `spread_s`: begin at a random moment within this time, so that many of them do not list at once.
+
     Raises ClusterError where the cluster cannot be used at all, StoreError where the store cannot.
     """
+    stop.wait(random.uniform(0, spread_s))
     connection = Connection(live)
     watching = Watching(connection, store, stop, cadence or Cadence(), interface_prefix)
     try:

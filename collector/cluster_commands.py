@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @which_cluster
 @logs.log_options
 @click.option("--once", is_flag=True, help="Store what there is now, then stop.")
+@click.option("--spread", type=click.FloatRange(0, 3600), metavar="SECONDS", default=0, show_default=True,
+              help="Begin at a random moment within this time, where each node of a cluster runs one.")  # fmt: skip
 @click.option("--interface-prefix", metavar="TEXT", default="cali", show_default=True,
               help="What the interfaces of pods begin with (Felix' InterfacePrefix).")  # fmt: skip
 def watch(
@@ -32,6 +34,7 @@ def watch(
     context: str | None,
     kubeconfig: str | None,
     once: bool,
+    spread: float,
     interface_prefix: str,
     log_format: str,
     log_level: str,
@@ -39,7 +42,7 @@ def watch(
     """Keep the inventory in step with a live cluster: pods, nodes, services, namespaces, policies and their like.
 
     Each version of an object is kept with the time from which it held. It only reads the cluster (get, list, watch);
-    one process for each cluster is enough. Where a collector holds the store, it takes the changes in within seconds.
+    one process for each store is enough. Where a collector holds the store, it takes the changes in within seconds.
     Stop it with Ctrl-C or SIGTERM.
 
     \b
@@ -51,7 +54,7 @@ def watch(
     with stopping() as (stop, _):
         from collector.cluster import watch as follow
 
-        _tell(follow(live, store, stop, once=once, interface_prefix=interface_prefix, ready=_ready))
+        _tell(follow(live, store, stop, once=once, spread_s=spread, interface_prefix=interface_prefix, ready=_ready))
 
 
 def _ready(resources: int) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from analytics.additions import Additions, Listing, ObjectRow
 from analytics.intake import group_of
 from analytics.inventory import departed, observe
+from collector.cluster_owners import Owners
 from policies.cluster_source import LiveCluster, is_imported
 from policies.errors import ClusterError
 from policies.kube import GONE, Cluster, Event
@@ -41,7 +42,7 @@ class Cadence:
 
     batch_s: float = 1.0
     discover_s: float = 600.0
-    first_pause_s: float = 0.5
+    first_pause_s: float = 1.0
     longest_pause_s: float = 60.0
 
 
@@ -147,6 +148,7 @@ class Follower:
         self._failures = 0
         self._version = ""
         self._known: dict[tuple[str | None, str], tuple[str, ...]] = {}
+        self._owners = Owners() if resource.kind == "Pod" else None
 
     def start(self, news: queue.Queue[Additions]) -> None:
         """Follow until `stop` is set and the connection is closed."""
@@ -157,19 +159,29 @@ class Follower:
         """Whether the thread has not ended yet."""
         return self._thread.is_alive()
 
-    def list(self, cluster: Cluster) -> Additions:
-        """Every object that there is, and that there are no others. Raises ClusterError."""
+    def list(self, cluster: Cluster, *, cached: bool = False) -> Additions:
+        """Every object that there is, and that there are no others; `cached` as `Cluster.pages` has it.
+
+        Raises ClusterError.
+        """
         rows: list[ObjectRow] = []
         at, version = None, ""
-        for page in cluster.pages(self.resource):
+        if self._owners:
+            self._owners.learn(cluster, cached=cached)
+        for page in cluster.pages(self.resource, cached=cached):
             at, version = at or datetime.now(UTC), page.version
-            rows += observe(_named(page.objects), at=at, interface_prefix=self._prefix).objects
+            rows += self._rows(cluster, page.objects, at).objects
         self._known = {}
         for row in rows:
             key = row.namespace, row.name
             self._known[key] = (*self._known.get(key, ()), row.digest)
         self._version = version
         return Additions(tuple(rows), (listing(self.resource, at or datetime.now(UTC)),))
+
+    def _rows(self, cluster: Cluster, objects: Iterable[dict[str, Any]], at: datetime) -> Additions:
+        named = [*_named(objects)]
+        owners = self._owners.of(cluster, named) if self._owners else ()
+        return observe(named, at=at, interface_prefix=self._prefix, owners=owners)
 
     def _run(self, news: queue.Queue[Additions]) -> None:
         while not self.stop.is_set():
@@ -187,27 +199,31 @@ class Follower:
                 self.stop.wait(max(0.0, began + _SHORT_S - time.monotonic()))
 
     def _follow(self, cluster: Cluster, news: queue.Queue[Additions]) -> None:
-        """One watch, after a list where there is no version to go on from."""
+        """One watch, after a list where there is no version to go on from.
+
+        The first list may come from the server's memory, as every client does it. After that the server has to ask
+        etcd, since its memory may be older than what was seen.
+        """
         if not self._version:
-            self._put(news, self.list(cluster))
+            self._put(news, self.list(cluster, cached=not self.listed.is_set()))
             self.listed.set()
         for event in cluster.watch(self.resource, self._version):
-            self._put(news, self._seen(event))
+            self._put(news, self._seen(cluster, event))
             self._version = event.version or self._version
             self._worked()
             if self.stop.is_set():
                 return
 
-    def _seen(self, event: Event) -> Additions:
+    def _seen(self, cluster: Cluster, event: Event) -> Additions:
         """What an event says that was not known: most tell only that something about the status has changed."""
         at = datetime.now(UTC)
-        objects = _named([event.object]) if event.type in ("ADDED", "MODIFIED", "DELETED") else ()
+        objects = [event.object] if event.type in ("ADDED", "MODIFIED", "DELETED") else ()
         if event.type == "DELETED":
-            found = departed(objects, at=at)
+            found = departed(_named(objects), at=at)
             for row in found.objects:
                 self._known.pop((row.namespace, row.name), None)
             return found
-        found = observe(objects, at=at, interface_prefix=self._prefix)
+        found = self._rows(cluster, objects, at)
         for row in found.objects[:1]:
             key, digests = (row.namespace, row.name), tuple(each.digest for each in found.objects)
             if self._known.get(key) == digests:

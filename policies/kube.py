@@ -7,8 +7,10 @@ asks for no bookmarks, bounds no watch and deletes without preconditions.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,25 +27,30 @@ from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleCo
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
+from policies.answers import REACH, failed, is_busy, pause, refused, unreachable, words
 from policies.errors import ClusterError
 from policies.resources import READS as READS
 from policies.resources import SERVED, STORED, Resource
 from policies.resources import WRITES as WRITES
+from policies.streamed import Streamed
 
 Data: TypeAlias = dict[str, Any]
 
 CONNECT_S = 10.0
 ANSWER_S = 30.0
 """How long an API server may keep silent within one answer; kube-apiserver ends its own work after 60 s."""
-WATCH_S = 290
-"""After this time the server ends a watch, and the next one begins where it ended."""
+WATCH_S = (200, 290)
+"""After a time between these the server ends a watch, and the next one begins where it ended: of the watches that began
+together (a rollout, a restart of the API server) not all begin anew together."""
 SILENCE_S = 330.0
 """A watch that is silent for longer than the server would let it last has lost its connection."""
 PAGE = 500
 """Objects in one page of a list, as kubectl asks for."""
+_PLAIN = "application/json"
+_METADATA = {each: f"{_PLAIN};as=PartialObjectMetadata{each};g=meta.k8s.io;v=v1,{_PLAIN}" for each in ("", "List")}
+"""What to accept for nothing but an object's metadata, or those of a list; a server without that sends all of it."""
 ATTEMPTS = 5
 """How often a busy server (429, 503 with Retry-After) is asked."""
-LONGEST_PAUSE_S = 10.0
 GONE = 410
 """The code of what has expired: a version to watch from, a page of a list."""
 MANAGER = "denylog"
@@ -52,7 +59,7 @@ MANAGER = "denylog"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some objects of a list, and the version of the whole list, from which a watch goes on."""
+    """Some objects of a list; the last one has the version of the whole list, from which a watch goes on."""
 
     objects: tuple[Data, ...]
     version: str
@@ -79,7 +86,7 @@ class Cluster:
         timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         with self._told():
             self._client = client_adapter.Client(config, client_adapter.ConnectionParams(timeout=timeout))
-        self._watches: set[socket.socket] = set()
+        self._streams: set[socket.socket] = set()
 
     @classmethod
     def connect(cls, context: str | None = None, kubeconfig: str | None = None) -> Self:
@@ -93,8 +100,8 @@ class Cluster:
         self.close()
 
     def interrupt(self) -> None:
-        """End the watches that are open, whichever thread waits for them."""
-        for each in list(self._watches):
+        """End the watches and lists that are open, whichever thread waits for them."""
+        for each in list(self._streams):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
@@ -128,49 +135,84 @@ class Cluster:
                     raise
         raise AssertionError("the last turn returns or raises")
 
-    def pages(self, resource: Resource, labels: str = "", limit: int | None = PAGE) -> Iterator[Page]:
-        """All objects of the cluster as they were at one moment. Code 410: a page has expired, begin again."""
-        params = {"limit": limit, "labelSelector": labels or None, "continue": None}
-        while True:
-            page = self._send("GET", resource.path(), f"list {resource}", params=params) or {}
-            metadata = page.get("metadata") or {}
-            found = tuple(_whole(each, resource) for each in page.get("items") or ())
-            yield Page(found, metadata.get("resourceVersion") or "")
-            params["continue"] = metadata.get("continue")
-            if not params["continue"]:
-                return
+    def pages(
+        self,
+        resource: Resource,
+        labels: str = "",
+        limit: int | None = PAGE,
+        *,
+        cached: bool = False,
+        metadata_only: bool = False,
+    ) -> Iterator[Page]:
+        """All objects of the cluster as they were at one moment. Code 410: a page has expired, begin again.
 
-    def get(self, resource: Resource, namespace: str | None, name: str) -> Data | None:
+        With `cached` the server answers from its memory, which spares etcd; the moment may then be a little while ago,
+        and the server may send everything at once whatever the limit: it is taken page by page all the same.
+        """
+        params = {"limit": limit, "labelSelector": labels or None, "resourceVersion": "0" if cached else None}
+        accept = _METADATA["List"] if metadata_only else _PLAIN
+        while True:
+            with self._told(), self._stream(resource.path(), f"list {resource}", params, accept) as response:
+                listed = Streamed(response.iter_text())
+                yield from self._batches(listed, resource)
+            metadata = listed.fields.get("metadata") or {}
+            yield Page((), metadata.get("resourceVersion") or "")
+            if not metadata.get("continue"):
+                return
+            params |= {"continue": metadata["continue"], "resourceVersion": None}  # the token says which version
+
+    def _batches(self, listed: Streamed, resource: Resource) -> Iterator[Page]:
+        items = (_whole(each, resource) for each in listed.items())
+        while True:
+            try:
+                batch = tuple(itertools.islice(items, PAGE))
+            except (ValueError, TypeError) as error:
+                raise self._no_api() from error
+            if not batch:
+                return
+            yield Page(batch, "")
+
+    def get(self, resource: Resource, namespace: str | None, name: str, *, metadata_only: bool = False) -> Data | None:
         """One object, or None where there is none of that name."""
-        found = self._send("GET", resource.path(namespace, name), f"get {resource}", absent=True)
+        accept = _METADATA[""] if metadata_only else _PLAIN
+        found = self._send("GET", resource.path(namespace, name), f"get {resource}", absent=True, accept=accept)
         return _whole(found, resource) if found else None
 
     def watch(self, resource: Resource, version: str) -> Iterator[Event]:
         """Changes after a version, until the server ends the watch. Code 410: the version is too old, list again."""
-        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_S)}
+        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": random.randint(*WATCH_S)}
         params["allowWatchBookmarks"] = "true"
         asked = f"watch {resource}"
-        with (
-            self._told(),
-            self._client.stream(
-                "GET", resource.path(), params=params, timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
-            ) as response,
-        ):
-            if not response.is_success:
-                response.read()
-                raise self._refused(response, asked)
-            connection = response.extensions["network_stream"].get_extra_info("socket")
-            self._watches.add(connection)
-            try:
-                for line in filter(None, response.iter_lines()):
-                    yield self._event(self._json(line), resource, asked)
-            finally:
-                self._watches.discard(connection)
+        with self._told(), self._stream(resource.path(), asked, params, _PLAIN, SILENCE_S) as response:
+            for line in filter(None, response.iter_lines()):
+                yield self._event(self._json(line), resource, asked)
+
+    @contextmanager
+    def _stream(
+        self, path: str, asked: str, params: Mapping[str, object], accept: str, silence_s: float = ANSWER_S
+    ) -> Iterator[httpx2.Response]:
+        """An answer that is read while it comes, and that `interrupt` ends; a busy server is asked again."""
+        timeout = httpx2.Timeout(silence_s, connect=CONNECT_S)
+        for attempt in range(ATTEMPTS):
+            headers = {"Accept": accept}
+            with self._client.stream("GET", path, params=_given(params), headers=headers, timeout=timeout) as response:
+                if response.is_success:
+                    connection = response.extensions["network_stream"].get_extra_info("socket")
+                    self._streams.add(connection)
+                    try:
+                        yield response
+                    finally:
+                        self._streams.discard(connection)
+                    return
+                if not is_busy(response) or attempt == ATTEMPTS - 1:
+                    response.read()
+                    raise self._refused(response, asked)
+            time.sleep(pause(response))
 
     def _event(self, event: Data, resource: Resource, asked: str) -> Event:
         found = event.get("object") or {}
         if event.get("type") == "ERROR":
-            raise self._failed(int(found.get("code") or 0), str(found.get("message") or ""), asked)
+            raise failed(self.name, int(found.get("code") or 0), str(found.get("message") or ""), asked)
         version = (found.get("metadata") or {}).get("resourceVersion") or ""
         return Event(str(event.get("type")), _whole(found, resource), version)
 
@@ -208,19 +250,20 @@ class Cluster:
         *,
         params: Mapping[str, object] | None = None,
         body: Data | None = None,
-        kind: str = "application/json",
+        kind: str = _PLAIN,
+        accept: str = _PLAIN,
         absent: bool = False,
     ) -> Data | None:
         """The answer; None for a 404 where `absent` says that it may be."""
-        given = {key: str(value) for key, value in (params or {}).items() if value is not None}
+        given = _given(params or {})
         content = None if body is None else json.dumps(body)
-        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": kind})
+        headers = {"Accept": accept} | ({} if body is None else {"Content-Type": kind})
         with self._told():
             for attempt in range(ATTEMPTS):
                 response = self._client.request(method, path, params=given, content=content, headers=headers)
-                if not _is_busy(response) or attempt == ATTEMPTS - 1:
+                if not is_busy(response) or attempt == ATTEMPTS - 1:
                     break
-                time.sleep(_pause(response))
+                time.sleep(pause(response))
         if absent and response.status_code == httpx2.codes.NOT_FOUND:
             return None
         if not response.is_success:
@@ -234,15 +277,15 @@ class Cluster:
         try:
             yield
         except httpx2.TimeoutException as error:
-            raise ClusterError(where, "does not answer in time", _REACH, retryable=True) from error
+            raise ClusterError(where, "does not answer in time", REACH, retryable=True) from error
         except httpx2.RequestError as error:
-            raise _unreachable(where, error) from error
+            raise unreachable(where, error) from error
         except httpx2.InvalidURL as error:
             raise ClusterError(where, f"is no address ({error})", "correct 'server' in the kubeconfig") from error
         except RuntimeError as error:  # httpx2 says so when another thread closes the client
             raise ClusterError(where, "the connection was closed", retryable=True) from error
         except (ConfigError, OSError, KeyError, TypeError, ValueError) as error:
-            what = f"cannot be asked with these credentials ({_words(error)})"
+            what = f"cannot be asked with these credentials ({words(error)})"
             raise ClusterError(where, what, "check the user and the certificates in the kubeconfig") from error
 
     def _json(self, text: bytes | str) -> Data:
@@ -251,71 +294,27 @@ class Cluster:
             answer = json.loads(text)
             if isinstance(answer, dict):
                 return answer
+        raise self._no_api()
+
+    def _no_api(self) -> ClusterError:
         what = "answers, but not as a Kubernetes API server does"
-        raise ClusterError(f"cluster {self.name} ({self.server})", what, _REACH)
+        return ClusterError(f"cluster {self.name} ({self.server})", what, REACH)
 
     def _refused(self, response: httpx2.Response, asked: str) -> ClusterError:
-        with suppress(ValueError, TypeError, AttributeError):
-            status = response.json()
-            return self._failed(response.status_code, _message(status), asked)
-        return self._failed(response.status_code, response.reason_phrase, asked)
-
-    def _failed(self, code: int, message: str, asked: str) -> ClusterError:
-        what, do = _STATUS.get(code, ("refuses to {asked}: {message}", ""))
-        retryable = code == httpx2.codes.TOO_MANY_REQUESTS or code >= httpx2.codes.INTERNAL_SERVER_ERROR
-        if retryable:
-            what, do = "cannot {asked} now ({code}: {message})", "try again later"
-        told = what.format(asked=asked, message=message or "no reason given", code=code)
-        return ClusterError(f"cluster {self.name}", told, do.format(asked=asked), code=code, retryable=retryable)
-
-
-_REACH = "check the network and 'kubectl cluster-info', or name another --context"
-
-_STATUS: Mapping[int, tuple[str, str]] = {
-    401: ("does not accept the credentials (401)", "log in again, or name another --context"),
-    403: ("does not let you {asked} (403: {message})", "ask for the verb, or try 'kubectl auth can-i {asked} -A'"),
-}
-
-
-def _message(status: Data) -> str:
-    """The sentence of a Status, with its causes where there are several."""
-    causes = (status.get("details") or {}).get("causes") or []
-    told = "; ".join(f"{each.get('field', '')}: {each.get('message', '')}" for each in causes)
-    return told or str(status.get("message") or "")
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _unreachable(where: str, error: httpx2.RequestError) -> ClusterError:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        what = f"shows a certificate that is not trusted ({_words(error)})"
-        return ClusterError(where, what, "check certificate-authority in the kubeconfig")
-    return ClusterError(where, f"cannot be reached ({_words(error)})", _REACH, retryable=True)
+        return refused(self.name, response, asked)
 
 
 def _whole(found: Data, resource: Resource) -> Data:
-    """With its kind, which the items of a list lack."""
-    return {"apiVersion": resource.api_version, "kind": resource.kind} | found
+    """With its kind, which the items of a list lack, and which metadata alone do not tell."""
+    return found | {"apiVersion": resource.api_version, "kind": resource.kind}
+
+
+def _given(params: Mapping[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in params.items() if value is not None}
 
 
 def _dry(dry_run: bool) -> str | None:
     return "All" if dry_run else None
-
-
-def _is_busy(response: httpx2.Response) -> bool:
-    code = response.status_code
-    return code == httpx2.codes.TOO_MANY_REQUESTS or (
-        code == httpx2.codes.SERVICE_UNAVAILABLE and "Retry-After" in response.headers
-    )
-
-
-def _pause(response: httpx2.Response) -> float:
-    try:
-        return min(float(response.headers.get("Retry-After", 1)), LONGEST_PAUSE_S)
-    except ValueError:
-        return 1.0
 
 
 # -- the configuration ------------------------------------------------------------------------------------------------
@@ -341,11 +340,11 @@ def _configuration(context: str | None, kubeconfig: str | None) -> SingleConfig:
     try:
         config = _merged(files).get(context) if files else KubeConfig.from_service_account().get()
     except ConfigError as error:
-        raise ClusterError(where, _words(error), "'kubectl config get-contexts' lists them") from error
+        raise ClusterError(where, words(error), "'kubectl config get-contexts' lists them") from error
     except OSError as error:
         raise ClusterError(where, f"cannot be read ({error.strerror})", "name another with --kubeconfig") from error
     except (LookupError, TypeError, AttributeError, ValueError, msgspec.MsgspecError, yaml.YAMLError) as error:
-        what = f"is no kubeconfig ({_words(error)})"
+        what = f"is no kubeconfig ({words(error)})"
         raise ClusterError(where, what, "'kubectl config view' shows how it should look") from error
     assert config is not None  # None is only what the caller hands over as a default
     return _usable(config)

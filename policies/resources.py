@@ -1,4 +1,4 @@
-"""What denylog reads from a live cluster and what it may write there: API groups, resources and verbs, in two tables.
+"""What denylog reads from a live cluster and what it may write there: API groups, resources and verbs, in tables.
 
 Rule: nothing is asked for that is not in these tables, so that the rights of a deployment can be compared with them.
 """
@@ -83,6 +83,12 @@ READS: tuple[Resource, ...] = (
     *(Resource(STORED, "v1", *row, _READ) for row in _CALICO),
 )
 """All that is ever read. Groups that a cluster does not serve are passed over; of Calico's two the first served."""
+
+OWNERS: tuple[Resource, ...] = (
+    Resource("apps", "v1", "replicasets", "ReplicaSet", True, ("get", "list")),
+    Resource("batch", "v1", "jobs", "Job", True, ("get", "list")),
+)
+"""What makes pods on behalf of something else; only the metadata is asked for, and only where it may be."""
 
 WRITES: tuple[Resource, ...] = tuple(Resource(SERVED, "v3", *row, _WRITE) for row in _POLICIES)
 """All that `apply` and `prune` ever change."""

@@ -15,7 +15,7 @@ from analytics import Reader, Writer
 from analytics.additions import Additions, VerdictRow
 from analytics.filters import FilterError, where
 from analytics.inbox import deposit
-from analytics.inventory import holders, objects_at, observe
+from analytics.inventory import examine, holders, objects_at, observe
 from analytics.kinds import interface_name
 from analytics.queries import overview, packets, timeline, top, values
 from analytics.ranges import SPECIAL, bits, special_class
@@ -158,6 +158,41 @@ def test_workloads_and_services(filled: Fill) -> None:
         ("Pod", "alone", None),
         ("Deployment", "web", "front"),
     ]
+
+
+def test_owners_in_a_dump_decide(filled: Fill) -> None:
+    """A ReplicaSet or Job of the dump says who made it; the name of the pod only where there is none, or another."""
+
+    def made(kind: str, name: str, uid: str, *owners: dict[str, str]) -> dict[str, Any]:
+        version = {"ReplicaSet": "apps/v1", "Job": "batch/v1"}[kind]
+        return thing(kind, name, "shop", version, metadata={"uid": uid, "ownerReferences": list(owners)})
+
+    def owned(name: str, number: int, version: str, kind: str, owner: str, uid: str) -> dict[str, Any]:
+        reference = {"apiVersion": version, "kind": kind, "name": owner, "uid": uid, "controller": True}
+        labels = {"pod-template-hash": owner.partition("-")[2]}
+        return pod(name, f"10.244.0.{number}", 1, labels=labels, metadata={"ownerReferences": [reference]})
+
+    seen = examine(
+        [
+            made("ReplicaSet", "a-1", "u1", {"kind": "Deployment", "name": "front"}),
+            made("ReplicaSet", "b-1", "u2"),
+            made("Job", "c-29012345", "u3"),
+            owned("p1", 1, "apps/v1", "ReplicaSet", "a-1", "u1"),
+            owned("p2", 2, "apps/v1", "ReplicaSet", "b-1", "u2"),
+            owned("p3", 3, "batch/v1", "Job", "c-29012345", "u3"),
+            owned("p4", 4, "batch/v1", "Job", "c-29012345", "of one before"),
+            owned("p5", 5, "batch.volcano.sh/v1alpha1", "Job", "d-29012345", "u5"),
+        ],
+        at=at(2),
+    )
+    assert [(row.workload_kind, row.workload) for row in seen.additions.objects] == [
+        ("Deployment", "front"),
+        ("ReplicaSet", "b-1"),
+        ("Job", "c-29012345"),
+        ("CronJob", "c"),
+        ("Job", "d-29012345"),
+    ]
+    assert seen.passed == {}, "what is read for its owner is not passed over"
 
 
 def test_terminated_pod_ends(filled: Fill) -> None:

@@ -414,6 +414,95 @@ def test_rights_that_are_taken_away_for_a_while_are_waited_for(
     assert len(caplog.messages) == 2, caplog.messages
 
 
+def _made(kind: str, name: str, owner: tuple[str, str] | None = None) -> dict[str, Any]:
+    """A ReplicaSet or Job, made by its owner if it has one."""
+    metadata: dict[str, Any] = {"name": name, "namespace": "shop"}
+    if owner:
+        metadata["ownerReferences"] = [{"apiVersion": "x/v1", "kind": owner[0], "name": owner[1], "controller": True}]
+    version = {"ReplicaSet": "apps/v1", "Job": "batch/v1"}[kind]
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": {"template": "large"}}
+
+
+def _owned(name: str, address: str, maker: dict[str, Any], labels: dict[str, str] | None = None) -> dict[str, Any]:
+    pod = _pod(name, address)
+    reference = {"apiVersion": maker["apiVersion"], "kind": maker["kind"], "name": maker["metadata"]["name"]}
+    pod["metadata"] |= {"ownerReferences": [reference | {"controller": True}], "labels": labels or {}}
+    return pod
+
+
+WORKLOADS = (
+    "SELECT name, workload_kind, workload FROM object_intervals WHERE kind = 'Pod' AND name <> 'web-1' ORDER BY 1"
+)
+HASH = {"pod-template-hash": "7d4b"}
+OWNED = _made("ReplicaSet", "shop-7d4b", ("Deployment", "front"))
+ORPHAN = _made("ReplicaSet", "web-7d4b")
+NIGHTLY = _made("Job", "report-29012345", ("CronJob", "report"))
+ONCE = _made("Job", "import-29012345")
+
+
+def _pods_of_all() -> list[dict[str, Any]]:
+    pairs = ((OWNED, HASH), (ORPHAN, HASH), (NIGHTLY, None), (ONCE, None))
+    return [_owned(f"p{n}", f"10.7.0.{n}", maker, labels) for n, (maker, labels) in enumerate(pairs, 1)]
+
+
+def test_workloads_are_what_the_owners_say(api: ApiServer, tmp_path: Path, store: str) -> None:
+    """Deployments and CronJobs from ReplicaSets and Jobs, listed at the start, asked for one by one, once, later."""
+    api.put(OWNED, ORPHAN, NIGHTLY, *_pods_of_all()[:3])
+    with watching(api, tmp_path, store):
+        api.put(ONCE)
+        api.put(_pods_of_all()[3], _owned("p5", "10.7.0.5", ONCE), _owned("p6", "10.7.0.6", OWNED, HASH))
+        found = until(store, WORKLOADS, lambda found: len(found) == 6)
+    assert found == [
+        ("p1", "Deployment", "front"),
+        ("p2", "ReplicaSet", "web-7d4b"),
+        ("p3", "CronJob", "report"),
+        ("p4", "Job", "import-29012345"),
+        ("p5", "Job", "import-29012345"),
+        ("p6", "Deployment", "front"),
+    ]
+    asked = [each for each in api.requests if "/replicasets" in each or "/jobs" in each]
+    assert asked == [
+        "GET /apis/apps/v1/replicasets?limit=500&resourceVersion=0",
+        "GET /apis/batch/v1/jobs?limit=500&resourceVersion=0",
+        "GET /apis/batch/v1/namespaces/shop/jobs/import-29012345",
+    ]
+
+
+def test_a_cluster_that_keeps_owners_to_itself_is_watched_all_the_same(
+    api: ApiServer, tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One sentence, one request for each kind, and the workloads that the names of the pods tell."""
+    api.forbidden |= {(verb, plural) for verb in ("get", "list") for plural in ("replicasets", "jobs")}
+    api.put(OWNED, ORPHAN, NIGHTLY, ONCE, *_pods_of_all()[:2])
+    with watching(api, tmp_path, store):
+        api.put(*_pods_of_all()[2:])
+        found = until(store, WORKLOADS, lambda found: len(found) == 4)
+    assert [row[1:] for row in found] == [
+        ("Deployment", "shop"),
+        ("Deployment", "web"),
+        ("CronJob", "report"),
+        ("CronJob", "import"),
+    ]
+    assert len([each for each in api.requests if "/replicasets" in each or "/jobs" in each]) == 2
+    assert caplog.messages == [
+        "cluster test: no right to read replicasets.apps and jobs.batch, so pods' names tell their workloads; "
+        "ask for the verbs get and list"
+    ]
+
+
+def test_a_cluster_without_such_apis_says_nothing(
+    api: ApiServer, tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing makes pods there is nothing to complain about; an owner that is gone already is asked for once."""
+    api.served -= {"apps/v1"}
+    api.put(_pods_of_all()[0], _owned("p2", "10.7.0.2", ONCE), _owned("p3", "10.7.0.3", ONCE))
+    live = LiveCluster(None, str(tmp_path / "config"))
+    watch(live, store, threading.Event(), once=True)
+    assert [row[1:] for row in rows(store, WORKLOADS)] == [("Deployment", "shop"), *[("CronJob", "import")] * 2]
+    assert len([each for each in api.requests if each.endswith("/jobs/import-29012345")]) == 1
+    assert caplog.messages == []
+
+
 def _heard(caplog: pytest.LogCaptureFixture, text: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not any(text in message for message in caplog.messages):

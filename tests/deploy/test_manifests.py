@@ -9,7 +9,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from policies.resources import READS, SERVED, TIER_GUARDS
+from policies.resources import OWNERS, READS, SERVED, TIER_GUARDS
 from tests.deploy.manifests import BASES, DEPLOY, REPOSITORY, build, containers, everything, only, parsed, pods
 
 VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
@@ -41,7 +41,7 @@ def test_rights_are_what_the_code_reads() -> None:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    wanted = {(entry.group, entry.plural, verb) for entry in READS for verb in entry.verbs}
+    wanted = {(entry.group, entry.plural, verb) for entry in (*READS, *OWNERS) for verb in entry.verbs}
     wanted |= {(SERVED, name, verb) for name in TIER_GUARDS for verb in ("get", "list", "watch")}
     assert granted == wanted
 

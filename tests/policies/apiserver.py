@@ -2,9 +2,9 @@
 
 No kube-apiserver can be had where these tests must run (no package of Debian or Python ships one), so this plays the
 part of the API machinery that denylog leans on, as the Kubernetes pages on API concepts and server-side apply describe
-it: discovery, lists in pages, watches with bookmarks and 410 Gone, managed fields, conflicts, dry runs, preconditions,
-401, 403, 429, connections that break. lightkube and httpx2 in front of it are the real ones. What it does not do
-(admission, schemas, defaults beyond Calico's tier) is not what the tests are about.
+it: discovery, lists in pages or from memory, metadata alone, watches with bookmarks and 410 Gone, managed fields,
+conflicts, dry runs, preconditions, 401, 403, 429, connections that break. lightkube and httpx2 in front of it are the
+real ones. What it does not do (admission, schemas, defaults beyond Calico's tier) is not what the tests are about.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from policies.resources import READS, WRITES, Resource
+from policies.resources import OWNERS, READS, WRITES, Resource
 
 Data = dict[str, Any]
 Key = tuple[str, str]  # namespace ("" outside of one) and name
 Fields = frozenset[tuple[str, ...]]
 
-TYPED = ("", "networking.k8s.io")
+KNOWN = (*READS, *OWNERS)
+TYPED = ("", "networking.k8s.io", "apps", "batch")
 """Groups whose lists are typed: their items carry neither apiVersion nor kind."""
 TOKENS: Mapping[str, tuple[str, ...]] = {
     "reader": ("get", "list", "watch"),
@@ -60,10 +61,10 @@ class ApiServer:
     requests are answered 429. `gone_as_status`: a version that is too old is told as HTTP 410 rather than as an event.
     `creates_by_apply`: False plays Calico 3.32.0's API server, where applying what does not exist is a 404.
     `certificate`: files of a certificate and its key (HTTPS). `port`: 0 takes a free one. `requests`: method and
-    path of all that came.
+    path of all that came; `times`: when each came, by the monotonic clock.
     """
 
-    served: frozenset[str] = frozenset(resource.api_version for resource in READS)
+    served: frozenset[str] = frozenset(resource.api_version for resource in KNOWN)
     forbidden: set[tuple[str, str]] = field(default_factory=set)
     busy: int = 0
     gone_as_status: bool = False
@@ -72,6 +73,7 @@ class ApiServer:
     certificate: tuple[Path, Path] | None = None
     port: int = 0
     requests: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.revision, self.oldest, self.generation = 1000, 1000, 0
@@ -188,6 +190,8 @@ class ApiServer:
 
     def list(self, resource: Resource, query: Mapping[str, str]) -> Data:
         with self.changed:
+            if query.get("continue") and query.get("resourceVersion"):
+                raise Refusal(400, "BadRequest", "resource version may not be set with a continue token")
             if token := query.get("continue"):
                 if token not in self._pages:
                     raise Refusal(410, "Expired", "The provided continue parameter is too old")
@@ -197,7 +201,9 @@ class ApiServer:
                 revision = self.revision
                 left = [copy.deepcopy(held[key]) for key in sorted(held)]
                 left = [each for each in left if _selected(each, query.get("labelSelector", ""))]
-            limit = int(query.get("limit") or 0) or len(left)
+            # From its memory a server sends everything at once, whatever the limit (API concepts, "resourceVersion").
+            unlimited = query.get("resourceVersion") == "0"
+            limit = len(left) if unlimited else int(query.get("limit") or 0) or len(left)
             page, left = left[:limit], left[limit:]
             metadata: Data = {"resourceVersion": str(revision)}
             if left:
@@ -378,7 +384,7 @@ def _selected(found: Data, selector: str) -> bool:
 
 def resource_of(found: Data) -> Resource:
     """The row of the table for an object."""
-    return next(r for r in READS if (r.api_version, r.kind) == (found["apiVersion"], found["kind"]))
+    return next(r for r in KNOWN if (r.api_version, r.kind) == (found["apiVersion"], found["kind"]))
 
 
 # -- HTTP -------------------------------------------------------------------------------------------------------------
@@ -403,7 +409,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.api.requests.append(f"{self.command} {self.path}")
+        with self.api.changed:
+            self.api.requests.append(f"{self.command} {self.path}")
+            self.api.times.append(time.monotonic())
         try:
             if self.api.busy > 0:
                 self.api.busy -= 1
@@ -424,7 +432,7 @@ class _Handler(BaseHTTPRequestHandler):
         rights = TOKENS.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         if rights is None:
             raise Refusal(401, "Unauthorized", "Unauthorized")
-        here = [each for each in READS if each.api_version == version and version in self.api.served]
+        here = [each for each in KNOWN if each.api_version == version and version in self.api.served]
         if not rest and here:
             names = [{"name": each.plural, "namespaced": each.namespaced, "kind": each.kind} for each in here]
             return self._answer(200, {"kind": "APIResourceList", "groupVersion": version, "resources": names})
@@ -449,14 +457,24 @@ class _Handler(BaseHTTPRequestHandler):
             found = api.objects.get(resource, {}).get(key)
             if found is None:
                 raise Refusal(404, "NotFound", f'{resource} "{key[1]}" not found')
-            return self._answer(200, found)
+            return self._answer(200, self._pared(found))
         answers = {
             "list": lambda: api.list(resource, query),
             "create": lambda: api.create(resource, body, query),
             "patch": lambda: api.apply(resource, key, body, query),
             "delete": lambda: api.delete(resource, key, body),
         }
-        self._answer(201 if verb == "create" else 200, answers[verb]())
+        self._answer(201 if verb == "create" else 200, self._pared(answers[verb]()))
+
+    def _pared(self, found: Data) -> Data:
+        """Nothing but metadata, where that is what the client accepts best."""
+        if ";as=PartialObjectMetadata" not in self.headers.get("Accept", "").partition(",")[0]:
+            return found
+        head = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
+        if "items" not in found:
+            return {**head, "metadata": found["metadata"]}
+        items = [{"metadata": each["metadata"]} for each in found["items"]]
+        return {**head, "kind": "PartialObjectMetadataList", "metadata": found["metadata"], "items": items}
 
     def _answer(self, code: int, found: Data, headers: Mapping[str, str] | None = None) -> None:
         text = json.dumps(found).encode()
