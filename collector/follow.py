@@ -24,7 +24,7 @@ from collector.book import Book
 from collector.committer import Committer, Sink
 from collector.journal import Journal
 from collector.kmsg import Kmsg
-from collector.memory import give_back_libraries
+from collector.memory import give_back
 from collector.path import Path
 from collector.rows import Piece
 from collector.settings import LOCK_WAIT_S, Beginning, CollectorError, Settings, Summary
@@ -174,7 +174,7 @@ def follow(
         book = Book(positions, watch)
         sources = list(_opened((), None, job, book))
         renewal = Renewal(sources, job, book, reload) if reload is not None else None
-        give_back_libraries()
+        give_back()
         return run(sources, sink, settings, stop, watch, renewal)
 
 
