@@ -7,7 +7,7 @@ The view `denied` has all columns; `select` leaves out every join that its colum
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from analytics.intervals import VERDICT_KEY, chain
 
@@ -89,6 +89,9 @@ COLUMNS = {
 }
 """The columns of `denied` beside those of `packets` and `packet_count` -> SQL over packets `p` and the joins below."""
 
+JUDGED = frozenset(name for name, sql in COLUMNS.items() if "v." in sql.replace("v.direction", ""))
+"""Those that only the verdict on a packet tells."""
+
 
 def _holding(short: str) -> str:
     return f"{short}.valid_from <= p.time AND p.time < {short}.valid_until"
@@ -135,7 +138,7 @@ def mentioned(sql: str) -> bool:
 
 def needs(names: Iterable[str]) -> list[str]:
     """The relations that these columns need."""
-    return list(dict.fromkeys(_JOINS[alias][0] for alias in _aliases(names)))
+    return list(dict.fromkeys(_JOINS[alias][0] for alias in _used(COLUMNS[name] for name in names)))
 
 
 def select(names: Iterable[str], rows: str = "packets") -> str:
@@ -146,12 +149,23 @@ def select(names: Iterable[str], rows: str = "packets") -> str:
 def attribute(names: Iterable[str], rows: str = "packets") -> str:
     """The packets with these of COLUMNS, over `packets` (or a table with what these columns need of it) and the
     relations that they need."""
-    columns = "".join(f",\n    {COLUMNS[name]} AS {name}" for name in names)
-    joins = "".join(f"\nLEFT JOIN {_JOINS[each][0]} AS {each} ON {_JOINS[each][1]}" for each in _aliases(names))
-    packet_count = "greatest(p.repeat_count, 1) AS packet_count"
-    return f"SELECT p.*, {packet_count}{columns}\nFROM {rows} AS p{joins}"
+    return _joined("p.*, greatest(p.repeat_count, 1) AS packet_count", {name: COLUMNS[name] for name in names}, rows)
 
 
-def _aliases(names: Iterable[str]) -> list[str]:
-    text = " ".join(COLUMNS[name] for name in names)
+def attribute_sums(names: Iterable[str], rows: str, *, verdicts: bool) -> str:
+    """The same over sums of packets (with `packet_count`, and as `time` that of the first packet). Without verdicts,
+    which are about single packets, a sum has to tell at which side it was denied."""
+    columns = {name: COLUMNS[name] if verdicts else COLUMNS[name].replace("v.direction", "NULL") for name in names}
+    return _joined("p.*", columns, rows)
+
+
+def _joined(own: str, columns: Mapping[str, str], rows: str) -> str:
+    listed = "".join(f",\n    {sql} AS {name}" for name, sql in columns.items())
+    joins = "".join(f"\nLEFT JOIN {_JOINS[each][0]} AS {each} ON {_JOINS[each][1]}" for each in _used(columns.values()))
+    return f"SELECT {own}{listed}\nFROM {rows} AS p{joins}"
+
+
+def _used(columns: Iterable[str]) -> list[str]:
+    """The joins that these expressions need."""
+    text = " ".join(columns)
     return [alias for alias in _JOINS if re.search(rf"\b{alias}\.", text)]

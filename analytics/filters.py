@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 
 from analytics.ranges import CLASSES
@@ -31,10 +31,35 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A condition over the columns of `packets`, and the values of its parameters; `Where()` holds for every packet."""
+    """A condition over the columns of `packets`, and the values of its parameters; `Where()` holds for every packet.
+
+    `sql` is the whole of it. Where it is bounded in time, `since` (inclusive) and `until` say so once more, and `rest`
+    is the condition without them; else `rest` is empty.
+    """
 
     sql: str = "true"
     parameters: dict[str, object] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
+    rest: str = ""
+
+    @property
+    def timeless(self) -> str:
+        """The condition without `since` and `until`."""
+        return self.rest or self.sql
+
+    @property
+    def times(self) -> list[str]:
+        """`since` and `until` as conditions."""
+        bounds = ((">=", self.since), ("<", self.until))
+        return [_compared(operator, found) for operator, found in bounds if found]
+
+    def during(self, since: datetime | None, until: datetime | None) -> Where:
+        """The condition for the packets of a shorter time."""
+        later = max((found for found in (self.since, since) if found), default=None)
+        earlier = min((found for found in (self.until, until) if found), default=None)
+        bounded = Where("", self.parameters, later, earlier, self.timeless)
+        return replace(bounded, sql=" AND ".join([f"({self.timeless})", *bounded.times]))
 
 
 @dataclass(slots=True)
@@ -105,11 +130,16 @@ def moment(text: str, now: datetime, zone: tzinfo) -> datetime:
 def _time(operator: str) -> Condition:
     def condition(text: str, context: Context) -> str:
         try:
-            return f"time {operator} {context.bind(moment(text, context.now, context.zone))}"
+            return _compared(operator, moment(text, context.now, context.zone))
         except ValueError:
             raise _Unusable(_TIME) from None
 
     return condition
+
+
+def _compared(operator: str, found: datetime) -> str:
+    """A bound of time; written out, since a question may leave it out where it holds anyway."""
+    return f"time {operator} TIMESTAMPTZ '{found.isoformat()}'"
 
 
 def _address(*columns: str) -> Condition:
@@ -324,6 +354,7 @@ FILTERS = (
     Filter("from-node", "PATTERN", "Source is this node, or a pod on it.", _glob("source_node")),
     Filter("to-node", "PATTERN", "Destination is this node, or a pod on it.", _glob("destination_node")),
 )  # fmt: skip
+_BOUNDS = ("since", "until")
 _BY_NAME = {entry.name: entry for entry in FILTERS}
 
 
@@ -333,12 +364,23 @@ def where(chosen: Mapping[str, str | Sequence[str] | None], *, now: datetime, zo
     `now` is what relative times are relative to, `zone` that of times without one. Raises FilterError.
     """
     context = Context(now, zone)
-    parts = [
-        _all_values(_BY_NAME[name.replace("-", "_")], [values] if isinstance(values, str) else list(values), context)
+    given = {
+        name.replace("-", "_"): [values] if isinstance(values, str) else list(values)
         for name, values in chosen.items()
         if values or values == ""
-    ]
-    return Where(" AND ".join(parts) or "true", context.parameters)
+    }
+    parts = {name: _all_values(_BY_NAME[name], values, context) for name, values in given.items()}
+    since, until = (_bound(given.get(name, []), context) for name in _BOUNDS)
+    bounded = {name for name, found in zip(_BOUNDS, (since, until), strict=True) if found}
+    rest = " AND ".join(part for name, part in parts.items() if name not in bounded) or "true" if bounded else ""
+    return Where(" AND ".join(parts.values()) or "true", context.parameters, since, until, rest)
+
+
+def _bound(values: list[str], context: Context) -> datetime | None:
+    """The one time that packets are since, or until; None where the values are no simple bound."""
+    if len(values) != 1 or values[0].startswith("!"):
+        return None
+    return moment(values[0].strip(), context.now, context.zone)
 
 
 def _all_values(entry: Filter, values: list[str], context: Context) -> str:

@@ -7,8 +7,8 @@ joins takes longer than most questions, and DuckDB cannot estimate how small its
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Iterable
+from datetime import date, datetime
 
 import duckdb
 
@@ -23,8 +23,35 @@ _SEEN = {
 }
 
 
-def _local(sql: str) -> str:
+# What is looked up in the relations that change with time.
+_KEYS = {"interface_intervals": "interface", "address_intervals": "address", "set_intervals": "address"}
+ENDS = ("source_ip", "destination_ip", "in_interface", "out_interface")
+"""The columns of packets that tell who was at both ends."""
+RESTLESS = f"{_PREFIX}restless"
+_RESTLESS = " UNION ".join(
+    f"SELECT day, {', '.join(ENDS)} FROM flow_days JOIN {_PREFIX}borders ON key = {end} "
+    "AND moment > first AND moment <= last WHERE upto <= $upto"
+    for end in ENDS
+)
+
+
+def local(sql: str) -> str:
+    """SQL over the relations that the reader keeps."""
     return renamed(sql, _PREFIX)
+
+
+def _borders(relations: Iterable[str]) -> str:
+    """When which address or interface passed to somebody else; times before and after all packets left out."""
+    parts = [
+        f"SELECT {_KEYS[name]} AS key, {edge} AS moment FROM {_PREFIX}{name}"
+        for name in relations
+        for edge in ("valid_from", "valid_until")
+    ]
+    parts.append("SELECT NULL::VARCHAR, NULL::TIMESTAMPTZ WHERE false")
+    return (
+        f"SELECT * FROM ({' UNION '.join(parts)}) WHERE moment > (SELECT min(first) FROM flow_days) "
+        "AND moment <= (SELECT max(last) FROM flow_days)"
+    )
 
 
 class Holders:
@@ -42,7 +69,23 @@ class Holders:
         for name in closure(needs(names)):
             self._make(name, marks)
         for view, sql in (("attributed", attribute(names)), ("denied", select(names))):
-            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {_local(sql)}")
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {local(sql)}")
+
+    def restless(self, names: Collection[str], upto: datetime) -> list[date]:
+        """Make what these columns need of sums, and RESTLESS: on which days which ends of the sums up to there had
+        something change between their first and last packet. Returns these days; the sums of others have one holder.
+        """
+        marks: dict[str, object] = {}
+        for name in closure(needs(names)):
+            self._make(name, marks)
+        changing = [name for name in needs(names) if name in _KEYS]
+        state = (upto, *((name, marks[name]) for name in changing))
+        if self._made.get(RESTLESS) != state:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_PREFIX}borders AS {_borders(changing)}")
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {RESTLESS} AS {_RESTLESS}", {"upto": upto})
+            self._made[RESTLESS] = state
+        days = self._connection.execute(f"SELECT DISTINCT day FROM {RESTLESS} WHERE day IS NOT NULL ORDER BY day")
+        return [row[0] for row in days.fetchall()]
 
     def _make(self, name: str, marks: dict[str, object]) -> None:
         """Make one relation where it is not made, or was made of something older."""
@@ -50,7 +93,7 @@ class Holders:
         if self._made.get(name) != mark:
             if name != "packet_addresses":
                 self._connection.execute(
-                    f"CREATE OR REPLACE TEMP TABLE {_PREFIX}{name} AS {_local(RELATIONS[name].sql)}"
+                    f"CREATE OR REPLACE TEMP TABLE {_PREFIX}{name} AS {local(RELATIONS[name].sql)}"
                 )
             self._made[name] = mark
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import duckdb
 
 from analytics import envelope
+from analytics.daily import add_up
+from analytics.schema import LARGE_BYTES
 from analytics.store import Store
 
 # A reader's transaction sees the snapshot that it began with. Its metadata is safe in SQLite's own snapshot, its files
@@ -25,8 +27,10 @@ SNAPSHOT_TIME = timedelta(minutes=15)
 # Two tiers, so that merging neither rewrites a day again and again nor needs much memory: a follower's files of some
 # 50 kB are merged up to 1 MB in each round; files beyond it wait until there are enough to fill one of the target size.
 SMALL_BYTES = 1_000_000
-LARGE_BYTES = 16_000_000
 _ENOUGH = 16
+# The most packets whose sums are made at once and in one round: a follower has little memory, and rows to commit.
+_SUMMED = 100_000
+_SUMMED_IN_ROUND = 8 * _SUMMED
 # The clock is in doubt after a jump of so much, and for as long.
 _DOUBT_S = 3600.0
 
@@ -41,6 +45,8 @@ _AGING = {
     "rejects_beyond": ("hour",),
     "verdicts": ("valid_until",),
     "findings": ("last",),
+    # Of the day that goes, and of the days when packets of no or a wrong time were stored.
+    "flow_days": ("last", "upto"),
 }
 # Versions of objects that ended before the day: a newer one of the same object had begun by then.
 _OUTLIVED = """
@@ -118,6 +124,9 @@ def maintain(connection: duckdb.DuckDBPyConnection, store: Store, keep: timedelt
     waiting = [path.name for path in envelope.waiting(store)]
     connection.execute(_TAKEN, {"before": now - _TAKEN_FOR, "waiting": waiting})
     envelope.tidy(store)
+    for _ in range(0, _SUMMED_IN_ROUND, _SUMMED):
+        if not add_up(connection, _SUMMED):
+            break
     connection.execute("CALL ducklake_flush_inlined_data('denylog')")
     _expire(connection, now - SNAPSHOT_TIME)
     _merge(connection)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import gcd
 
-from analytics.attribution import COLUMNS, mentioned
+from analytics.attribution import COLUMNS, JUDGED, mentioned
+from analytics.daily import counted
 from analytics.filters import Where, duration
 from analytics.reader import Reader, Rows
 from analytics.schema import TABLE
@@ -77,10 +78,10 @@ GROUPINGS = {
 # First the keys with the most packets, then the costly counts of different things, for the rows of these keys only.
 _TOP = """
 WITH most AS MATERIALIZED (
-    SELECT {keys}, sum(packet_count)::BIGINT AS packets, min(time) AS first, max(time) AS last
-    FROM denied WHERE {where} GROUP BY ALL ORDER BY packets DESC, {order} LIMIT $wanted
+    SELECT {keys}, sum(packet_count)::BIGINT AS packets, min(first) AS first, max(last) AS last
+    FROM {denied} GROUP BY ALL ORDER BY packets DESC, {order} LIMIT $wanted
 ), counted AS (
-    SELECT {own_keys}, {counts} FROM denied AS d SEMI JOIN most ON {same} WHERE {where} GROUP BY ALL
+    SELECT {own_keys}, {counts} FROM {denied} AS d SEMI JOIN most ON {same} GROUP BY ALL
 )
 SELECT {most_keys}, packets, first, last, {names} FROM most JOIN counted AS d ON {same}
 ORDER BY packets DESC, {order}
@@ -91,14 +92,15 @@ def top(reader: Reader, by: str, where: Where, limit: int) -> Answer:
     """The `limit` keys with the most denied packets; `by` is a name in GROUPINGS."""
     grouping = GROUPINGS[by]
     keys = grouping.keys
+    counts = ", ".join(f"{expression} AS {name}" for name, expression in grouping.counts)
     sql = _TOP.format(
         keys=", ".join(keys),
         own_keys=", ".join(f"d.{key}" for key in keys),
         most_keys=", ".join(f"most.{key}" for key in keys),
         same=" AND ".join(f"d.{key} IS NOT DISTINCT FROM most.{key}" for key in keys),
-        counts=", ".join(f"{expression} AS {name}" for name, expression in grouping.counts),
+        counts=counts,
         names=", ".join(name for name, _ in grouping.counts),
-        where=where.sql,
+        denied=counted(reader, where, f"{keys} {counts}"),
         order=", ".join(f"{key} NULLS LAST" for key in keys),
     )
     return _limited(reader, sql, where.parameters, limit)
@@ -149,8 +151,8 @@ def timeline(reader: Reader, bucket: str, where: Where, by: str = "") -> Answer:
 
 
 _OVERVIEW = """
-SELECT grouping({keys}) AS key, {keys}, sum(packet_count)::BIGINT AS packets, min(time) AS first, max(time) AS last
-FROM denied WHERE {where} GROUP BY GROUPING SETS ({sets})
+SELECT grouping({keys}) AS key, {keys}, sum(packet_count)::BIGINT AS packets, min(first) AS first, max(last) AS last
+FROM {denied} GROUP BY GROUPING SETS ({sets})
 QUALIFY row_number() OVER (PARTITION BY key ORDER BY packets DESC, {keys}) <= $limit
 ORDER BY packets DESC, {keys}
 """
@@ -159,13 +161,24 @@ ORDER BY packets DESC, {keys}
 def overview(reader: Reader, where: Where, groupings: Sequence[tuple[str, ...]], limit: int) -> list[Rows]:
     """The `limit` most denied keys of each of several groupings (tuples of columns of `denied`), in one scan.
 
-    For each grouping rows of its columns, `packets`, `first`, `last`; the grouping `()` gives the totals.
+    For each grouping rows of its columns, `packets`, `first`, `last`; the grouping `()` gives the totals. What only
+    verdicts tell is asked apart, since it takes longer.
     """
+    found: dict[tuple[str, ...], Rows] = {}
+    for judged in (False, True):
+        some = [grouping for grouping in groupings if JUDGED.isdisjoint(grouping) != judged]
+        found |= _overview(reader, where, some, limit) if some else {}
+    return [found[grouping] for grouping in groupings]
+
+
+def _overview(
+    reader: Reader, where: Where, groupings: Sequence[tuple[str, ...]], limit: int
+) -> dict[tuple[str, ...], Rows]:
     keys = list(dict.fromkeys(key for grouping in groupings for key in grouping)) or ["node"]
     sets = ", ".join(f"({', '.join(grouping)})" for grouping in groupings)
-    sql = _OVERVIEW.format(keys=", ".join(keys), sets=sets, where=where.sql)
+    sql = _OVERVIEW.format(keys=", ".join(keys), sets=sets, denied=counted(reader, where, f"{keys}"))
     found = reader.rows(sql, {**where.parameters, "limit": limit})
-    return [_of_grouping(found, keys, grouping) for grouping in groupings]
+    return {grouping: _of_grouping(found, keys, grouping) for grouping in groupings}
 
 
 def _of_grouping(found: Rows, keys: Sequence[str], grouping: tuple[str, ...]) -> Rows:
@@ -178,8 +191,8 @@ def _of_grouping(found: Rows, keys: Sequence[str], grouping: tuple[str, ...]) ->
 
 
 _VALUES = """
-SELECT {column} AS value, sum(packet_count)::BIGINT AS packets FROM denied
-WHERE {where} AND {column} IS NOT NULL GROUP BY ALL ORDER BY packets DESC, value LIMIT $wanted
+SELECT {column} AS value, sum(packet_count)::BIGINT AS packets FROM {denied}
+WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY packets DESC, value LIMIT $wanted
 """
 
 
@@ -187,7 +200,8 @@ def values(reader: Reader, column: str, where: Where, limit: int) -> Answer:
     """The values that a column of `denied` has, with how many packets each: hints for a filter."""
     if not column.isidentifier():
         raise ValueError(column)
-    return _limited(reader, _VALUES.format(column=column, where=where.sql), where.parameters, limit)
+    sql = _VALUES.format(column=column, denied=counted(reader, where, column))
+    return _limited(reader, sql, where.parameters, limit)
 
 
 @dataclass(frozen=True, slots=True)

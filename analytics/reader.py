@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import date, datetime
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -106,6 +107,10 @@ class Reader:
     def positions(self) -> list[Position]:
         """The newest position of each file, in the order of their first appearance; raises StoreError."""
         return self._translate("positions", lambda: read_positions(self._connection))
+
+    def restless(self, names: Collection[str], upto: datetime) -> list[date]:
+        """Make what sums need to be attributed (see `Holders.restless`); raises StoreError."""
+        return self._translate("sums", lambda: self._holders.restless(names, upto))
 
     def interrupt(self) -> None:
         """End the question that another thread is asking, which raises QueryError there; nothing where none is."""

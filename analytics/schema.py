@@ -7,13 +7,12 @@ The columns of `packets` are `parser.FIELDS`, then where and when the row came i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from analytics.maintenance import LARGE_BYTES
 from analytics.store import StoreError
 from analytics.views import VIEWS
 from parser import FIELDS
@@ -181,6 +180,27 @@ sequence | BIGINT | the newest row of a target has the highest
 {_STORED_AT}
 """)
 
+_FLOW_DAYS = _columns("""
+day | DATE | the UTC day of the packets, by which the files of this table are kept apart
+node | VARCHAR | as in packets; so are the next twelve columns
+direction | VARCHAR | as in packets
+in_interface | VARCHAR | as in packets
+out_interface | VARCHAR | as in packets
+source_ip | VARCHAR | as in packets
+destination_ip | VARCHAR | as in packets
+protocol | VARCHAR | as in packets
+destination_port | INTEGER | as in packets
+policy_tier | VARCHAR | as in packets
+policy_kind | VARCHAR | as in packets
+policy_namespace | VARCHAR | as in packets
+policy_name | VARCHAR | as in packets
+prefix | VARCHAR | as in packets
+packets | BIGINT | denied packets: the sum of packet_count
+first | TIMESTAMPTZ | time of the first of them
+last | TIMESTAMPTZ | time of the last of them
+upto | TIMESTAMPTZ | of the packets stored until then and after the next lower upto
+""")
+
 _TAKEN = _columns(f"""
 name | VARCHAR | name of the file in the inbox, or of the deposit
 {_STORED_AT}
@@ -207,15 +227,25 @@ TABLES = (
     Table("verdicts", "which policies denied a flow, where policies were evaluated; the newest row counts", _VERDICTS),
     Table("findings", "what denied traffic amounts to, as recorded by `denylog findings --record`", _FINDINGS),
     Table("forwarded", "how far packets were forwarded; append-only, the newest row of each target counts", _FORWARDED),
+    Table(
+        "flow_days",
+        "sums of denied packets by flow and day, added by maintenance where there are many; packets after the greatest "
+        "upto are in no sum yet",
+        _FLOW_DAYS,
+        "day",
+    ),
     Table("taken", "deposits that are in the store, so that each is taken in once", _TAKEN),
 )
 TABLE = {table.name: table for table in TABLES}
 
-# Persisted in the catalog. Row groups this small keep the memory of a commit and of a merge low. The two limits are for
+# Merging keeps files of up to this size (see `maintenance`).
+LARGE_BYTES = 16_000_000
+
+# Persisted in the catalog. The second version of Parquet's encodings takes half of the space. The two limits are for
 # those who run CHECKPOINT by hand: see `maintenance` for why they must be days.
 OPTIONS = {
     "parquet_compression": "zstd",
-    "parquet_row_group_size": "8192",
+    "parquet_version": "2",
     "target_file_size": f"{LARGE_BYTES // 1_000_000}MB",
     "expire_older_than": "2 days",
     "delete_older_than": "2 days",
@@ -256,6 +286,7 @@ def _making(*names: str) -> Step:
 STEPS: tuple[Step, ...] = (
     _making("packets", "rejects", "rejects_beyond", "losses", "positions", "meta"),
     _making("objects", "verdicts", "findings", "forwarded", "taken"),
+    _making("flow_days"),
 )
 
 
@@ -296,7 +327,9 @@ def check_version(where: object, found: int, steps: tuple[Step, ...] = STEPS) ->
         )
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, where: object, steps: tuple[Step, ...] = STEPS) -> None:
+def migrate(
+    connection: duckdb.DuckDBPyConnection, where: object, steps: tuple[Step, ...] = STEPS, *, row_group: int = 16_384
+) -> None:
     """Bring the attached store up to date: each step in a transaction of its own, so a kill leaves a whole version."""
     found = version(connection)
     if found > len(steps):
@@ -306,7 +339,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, where: object, steps: tuple[S
     digest = f"{len(steps)} {hashlib.blake2b(''.join(descriptions()).encode(), digest_size=16).hexdigest()}"
     if connection.execute("SELECT value FROM meta WHERE key = 'descriptions'").fetchone() != (digest,):
         _transaction(connection, [*descriptions(), *_fact("descriptions", digest)])
-    for key, value in _missing_options(connection):
+    options = {**OPTIONS, "parquet_row_group_size": str(row_group)}
+    for key, value in _missing_options(connection, options):
         connection.execute(f"CALL denylog.set_option({_text(key)}, {_text(value)})")
 
 
@@ -325,7 +359,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection, statements: Iterable[str
         raise
 
 
-def _missing_options(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+def _missing_options(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> list[tuple[str, str]]:
     rows = connection.execute("SELECT option_name, value FROM ducklake_options('denylog')").fetchall()
     found = {str(name): str(value) for name, value in rows}
-    return [(key, value) for key, value in OPTIONS.items() if found.get(key) != value.replace("MB", "000000")]
+    return [(key, value) for key, value in options.items() if found.get(key) != value.replace("MB", "000000")]

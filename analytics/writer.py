@@ -19,11 +19,12 @@ import polars as pl
 
 from analytics import engine, envelope, intake, schema
 from analytics.additions import ROWS, Additions, ForwardedRow
+from analytics.daily import add_up
 from analytics.maintenance import Clock, maintain
 from analytics.position import Commit, Position
 from analytics.positions import read_forwarded, read_positions
 from analytics.rejects import RejectCap
-from analytics.store import WriterLock, prepare, private_files, resolve
+from analytics.store import StoreError, WriterLock, prepare, private_files, resolve
 
 _LOG = logging.getLogger(__name__)
 # A reader's shell, a backup or a virus scanner may hold the catalog for a moment; a collector would rather wait than
@@ -33,6 +34,8 @@ _RETRY_EVERY_S = 0.2
 # Positions, and how far was forwarded, are numbered in one row: a commit may hold only one of the two.
 _LAST = """SELECT max(sequence), max(stored_at) FROM (
 SELECT sequence, stored_at FROM positions UNION ALL SELECT sequence, stored_at FROM forwarded)"""
+# Sums of so many packets can be made at once for each megabyte of memory.
+_SUMMED_PER_MB = 8_000
 # A log line of the kernel has at most about 1 KiB; forged ones are not worth more of the disk than this.
 LINE_LIMIT = 4096
 
@@ -154,10 +157,22 @@ class Writer:
         with private_files(), engine.translated(self._store, writing=True):
             maintain(self._live(), self._store, keep if self._clock.steady() else None)
 
+    def add_up(self) -> None:
+        """Make the sums of all packets that have none yet, where they are many.
+
+        Questions are answered without them, so what keeps it from happening is only told.
+        """
+        try:
+            with private_files(), engine.translated(self._store, writing=True):
+                while add_up(self._live(), self._limits.memory_mb * _SUMMED_PER_MB):
+                    pass
+        except StoreError as error:
+            _LOG.warning("no sums were made, and questions take longer: %s", error)
+
     def _open(self) -> None:
         connection = self._live()
         with engine.translated(self._store, writing=True):
-            schema.migrate(connection, self._store.folder)
+            schema.migrate(connection, self._store.folder, row_group=self._limits.row_group)
             self._cap = RejectCap.load(connection)
             found = connection.execute(_LAST).fetchone()
         sequence, stamp = found or (None, None)

@@ -40,6 +40,7 @@ def store(rows: int) -> str:
         with Writer(str(folder), bulk=True) as writer:
             for number, frame in enumerate(frames(rows)):
                 writer.commit(Commit(packets=(frame,), positions=(_position(number, frame.height),)))
+            writer.add_up()
         (folder.parent / f"{folder.name}.done").touch()
     return str(folder)
 

@@ -50,8 +50,12 @@ def ingest(
     A file that cannot be read is in `failed` of the summary and does not keep the others from being read. Raises
     StoreError when the store cannot be opened or takes no rows.
     """
+    stop = stop or threading.Event()
     with Writer(store, wait_s=LOCK_WAIT_S, bulk=True) as writer:
-        return read_files(files, Book(writer.positions()), writer, settings, stop or threading.Event(), progress)
+        summary = read_files(files, Book(writer.positions()), writer, settings, stop, progress)
+        if not stop.is_set():
+            writer.add_up()
+        return summary
 
 
 def read_files(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from math import gcd
 
 from analytics.attribution import mentioned
+from analytics.daily import counted
 from analytics.filters import Where
 from analytics.queries import overview
 from analytics.reader import Reader, Rows
@@ -41,22 +42,22 @@ class Totals:
 _TOTALS = """
 SELECT coalesce(sum(packet_count), 0)::BIGINT, count(DISTINCT source_ip), count(DISTINCT destination_ip),
     count(DISTINCT (protocol, destination_port)) FILTER (destination_port IS NOT NULL), count(DISTINCT node),
-    min(time), max(time)
-FROM {denied} WHERE {where}
+    min(first), max(last)
+FROM {denied}
 """
 
 
 def totals(reader: Reader, where: Where) -> Totals:
     """The totals of the packets that `where` holds for."""
-    return Totals(*reader.rows(_TOTALS.format(denied=denied(where), where=where.sql), where.parameters).rows[0])
+    return Totals(*reader.rows(_TOTALS.format(denied=counted(reader, where, _TOTALS)), where.parameters).rows[0])
 
 
-_COUNT = "SELECT coalesce(sum(packet_count), 0)::BIGINT FROM {denied} WHERE {where}"
+_COUNT = "SELECT coalesce(sum(packet_count), 0)::BIGINT FROM {denied}"
 
 
 def count(reader: Reader, where: Where) -> int:
     """How many packets there are."""
-    return int(reader.rows(_COUNT.format(denied=denied(where), where=where.sql), where.parameters).rows[0][0])
+    return int(reader.rows(_COUNT.format(denied=counted(reader, where, "")), where.parameters).rows[0][0])
 
 
 # What packets are ranked by, and what filters offer: the columns of each key.
@@ -128,12 +129,11 @@ def by_time(reader: Reader, where: Where, seconds: int, split: str) -> Rows:
 _NEW = """
 WITH recent AS (
     SELECT source_ip, destination_ip, protocol, destination_port, sum(packet_count)::BIGINT AS packets,
-        min(time) AS first, max(time) AS last
-    FROM {denied} WHERE {where} AND time >= $edge GROUP BY ALL
+        min(first) AS first, max(last) AS last
+    FROM {denied} GROUP BY ALL
 ), earlier AS (
     SELECT DISTINCT source_ip, destination_ip, protocol, destination_port
-    FROM {denied} WHERE time < $edge AND time >= $horizon
-        AND source_ip IN (SELECT source_ip FROM recent)
+    FROM {before} WHERE source_ip IN (SELECT source_ip FROM recent)
 )
 SELECT *, count(*) OVER () AS pairs FROM recent r WHERE NOT EXISTS (
     FROM earlier e WHERE e.source_ip IS NOT DISTINCT FROM r.source_ip
@@ -143,7 +143,7 @@ SELECT *, count(*) OVER () AS pairs FROM recent r WHERE NOT EXISTS (
 ) ORDER BY packets DESC, source_ip, destination_ip, protocol, destination_port LIMIT $wanted
 """
 _HORIZON = timedelta(days=30)
-_HISTORY = "SELECT count(*) > 0 FROM (SELECT 1 FROM {denied} WHERE time < $edge AND time >= $horizon LIMIT 1)"
+_HISTORY = "SELECT count(*) > 0 FROM (SELECT 1 FROM {before} LIMIT 1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +157,11 @@ class Fresh:
 def new_pairs(reader: Reader, where: Where, edge: datetime, limit: int) -> Fresh | None:
     """Who was denied what since `edge` that was not denied in the thirty days before; None where nothing is known of
     the time before."""
-    times = {"edge": edge, "horizon": edge - _HORIZON}
-    if not reader.rows(_HISTORY.format(denied=_LEAN), times).rows[0][0]:
+    month = Where().during(edge - _HORIZON, edge)
+    if not reader.rows(_HISTORY.format(before=counted(reader, month, ""))).rows[0][0]:
         return None
-    found = reader.rows(
-        _NEW.format(denied=denied(where), where=where.sql), {**where.parameters, **times, "wanted": limit}
-    )
+    recent = where.during(edge, None)
+    sql = _NEW.format(denied=counted(reader, recent, _NEW), before=counted(reader, month, _NEW))
+    found = reader.rows(sql, {**where.parameters, "wanted": limit})
     shown = Rows(found.columns[:-1], found.types[:-1], [row[:-1] for row in found.rows])
     return Fresh(shown, found.rows[0][-1] if found.rows else 0)

@@ -139,7 +139,7 @@ def test_attach_line_opens_the_store(reader: Reader) -> None:
 
 COUNT = """
 import os, sys
-import decimal, pytz
+import decimal, pytz, uuid
 from analytics import Reader
 if len(sys.argv) > 2:
     os.setgroups([])
