@@ -23,6 +23,8 @@ from dashboards.theme import Theme
 schemapi.disable_debug_mode()
 
 PICK = "pick"
+# Stands for the data until it is put in: without any, Altair names one that Vega then misses.
+_ROWS = alt.NamedData("rows")
 # So many charts are kept: a page has five, and draws the same ones for everybody until there are new packets.
 _KEPT = 128
 _LABEL_PIXELS = 190
@@ -101,7 +103,7 @@ def timeline(
         alt.Tooltip("series:N", title=title or "What"),
         alt.Tooltip("packets:Q", title="Denied packets", format=","),
     ]
-    chart = alt.Chart().mark_rect(x2Offset=-1, cursor="pointer").add_params(pick)
+    chart = alt.Chart(_ROWS).mark_rect(x2Offset=-1, cursor="pointer").add_params(pick)
     chart = chart.encode(x=x, x2="end", y=y, y2="above", color=colour, tooltip=tooltip)
     return _with_data(chart.properties(height=_TIMELINE_PIXELS), values)
 
@@ -159,7 +161,7 @@ def ranking(bars: tuple[Bar, ...], what: str, theme: Theme) -> str:
     pick = alt.selection_point(name=PICK, fields=["key"], on="click", empty=False)
     # Room at the right for the figure at the end of the longest bar.
     room = max([1, *(bar.packets for bar in bars)]) * 1.22
-    base = alt.Chart().encode(
+    base = alt.Chart(_ROWS).encode(
         y=alt.Y(
             "label:N",
             title=None,

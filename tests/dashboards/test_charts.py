@@ -36,8 +36,10 @@ def ranking() -> str:
 
 @pytest.mark.parametrize(("made", "kind"), [(timeline, alt.Chart), (ranking, alt.LayerChart)])
 def test_chart_is_what_vega_lite_allows(made: Any, kind: type[alt.Chart | alt.LayerChart]) -> None:
-    """The whole chart is valid by the schema of Vega-Lite, and a chart that is not would be found out."""
+    """The whole chart is valid by the schema of Vega-Lite, which would find out another, and all of it has one data."""
     spec = json.loads(made())
+    assert "values" in spec["data"]
+    assert not any("data" in layer for layer in spec.get("layer", ()))
     with schemapi.debug_mode(True):
         kind.from_dict(spec)
         with pytest.raises(ValidationError):
