@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 DENYLOG = (sys.executable, str(ROOT / "cli.py"))
@@ -150,12 +150,29 @@ class Visit:
 
 
 @contextmanager
-def visiting(browser: Browser, address: str, *, width: int = 1280, dark: bool = False) -> Iterator[Visit]:
-    """A window of its own, as a new visitor has it."""
+def profile(browser: Browser, *, width: int = 1280, dark: bool = False) -> Iterator[BrowserContext]:
+    """A browser as one person has it, who was nowhere yet; its windows share what was loaded once."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", accept_downloads=True
     )
     try:
-        yield Visit(context.new_page(), address)
+        yield context
     finally:
         context.close()
+
+
+@contextmanager
+def window(context: BrowserContext, address: str) -> Iterator[Visit]:
+    """One more window of a browser: for the dashboard a new session."""
+    page = context.new_page()
+    try:
+        yield Visit(page, address)
+    finally:
+        page.close()
+
+
+@contextmanager
+def visiting(browser: Browser, address: str) -> Iterator[Visit]:
+    """A window of its own, as a new visitor has it."""
+    with profile(browser) as context, window(context, address) as visit:
+        yield visit

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.dashboards.conftest import Visit, serving, visiting
+from tests.dashboards.conftest import Visit, profile, serving, visiting, window
 
 expect.set_options(timeout=45_000)
 PAGES = {
@@ -32,10 +32,24 @@ def address(sample_store: Path) -> Iterator[str]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def wide(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser on a desk."""
+    with profile(browser) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def narrow(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser in a hand, in the dark."""
+    with profile(browser, width=390, dark=True) as context:
+        yield context
+
+
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Visit]:
-    """A new visitor; whatever happens, the console has no errors."""
-    with visiting(browser, address) as found:
+def visit(wide: BrowserContext, address: str) -> Iterator[Visit]:
+    """A window of its own; whatever happens, the console has no errors."""
+    with window(wide, address) as found:
         yield found
         assert not found.errors
 
@@ -63,9 +77,9 @@ def test_page_renders_without_errors(visit: Visit, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_narrow_page_has_no_sideways_scroll(browser: Browser, address: str, name: str) -> None:
+def test_narrow_page_has_no_sideways_scroll(narrow: BrowserContext, address: str, name: str) -> None:
     """On 390 pixels, in the dark, everything fits the width."""
-    with visiting(browser, address, width=390, dark=True) as visit:
+    with window(narrow, address) as visit:
         page = visit.open(f"/{name}?refresh=off")
         expect(page.get_by_text(PAGES[name]).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -75,7 +89,7 @@ def test_narrow_page_has_no_sideways_scroll(browser: Browser, address: str, name
         assert not visit.errors
 
 
-def test_filter_goes_into_the_link_and_the_link_restores_it(browser: Browser, address: str, visit: Visit) -> None:
+def test_filter_goes_into_the_link_and_the_link_restores_it(wide: BrowserContext, address: str, visit: Visit) -> None:
     """A value that is typed into a filter is in the URL; the URL shows a second visitor the same packets."""
     page = visit.open("/overview?refresh=off")
     box = page.get_by_role("combobox", name="Destination port")
@@ -86,7 +100,7 @@ def test_filter_goes_into_the_link_and_the_link_restores_it(browser: Browser, ad
     visit.settled()
     expect(page.get_by_text("to-port: 22")).to_be_visible()
     shown = page.locator(".dl-tiles .dl-value").first.inner_text()
-    with visiting(browser, address) as other:
+    with window(wide, address) as other:
         second = other.open(urlparse(page.url)._replace(scheme="", netloc="").geturl())
         expect(second.get_by_text("to-port: 22")).to_be_visible()
         expect(second.locator(".dl-tiles .dl-value").first).to_have_text(shown)
@@ -191,9 +205,9 @@ def test_time_of_a_link_is_shown_in_the_chosen_zone(visit: Visit) -> None:
     expect(last.get_by_text("21 Nov 2026 08:56:37")).to_be_visible()
 
 
-def test_two_visitors_do_not_disturb_each_other(browser: Browser, address: str) -> None:
+def test_two_visitors_do_not_disturb_each_other(wide: BrowserContext, address: str) -> None:
     """Two windows with different filters each keep their own, also when one changes."""
-    with visiting(browser, address) as one, visiting(browser, address) as two:
+    with window(wide, address) as one, window(wide, address) as two:
         first = one.open("/overview?refresh=off&protocol=udp")
         second = two.open("/overview?refresh=off&protocol=tcp")
         shown = first.locator(".dl-value").first.inner_text()
