@@ -24,6 +24,8 @@ from analytics.schema import TABLE
 if TYPE_CHECKING:
     from analytics.reader import Reader
 
+SUMS = "flow_days"
+"""The table of sums."""
 KEYS = (
     "node", "direction", "in_interface", "out_interface", "source_ip", "destination_ip", "protocol", "destination_port",
     "policy_tier", "policy_kind", "policy_namespace", "policy_name", "prefix",

@@ -13,6 +13,7 @@ import duckdb
 
 from analytics import engine, schema
 from analytics.attribution import mentioned
+from analytics.daily import SUMS
 from analytics.filters import Where
 from analytics.store import Store, StoreError, private_files, require, resolve
 
@@ -45,7 +46,8 @@ def format_of(target: str) -> str:
 def export(store: str, target: str, form: str | None = None, where: Where | None = None, *, force: bool = False) -> int:
     """Write the packets that `where` holds for to the file `target` and return how many they are.
 
-    The DuckDB format also holds the other tables (whole), the views and the comments. Raises StoreError.
+    The DuckDB format also holds the other tables (whole, but for sums of packets that are not all there), the views
+    and the comments. Raises StoreError.
     """
     source, path, form = resolve(store), Path(target), form or format_of(target)
     require(source)
@@ -112,7 +114,8 @@ def _database(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -
     for table in schema.TABLES:
         packets = table.name == "packets"
         rows, parameters = (_chosen(where), where.parameters) if packets else (f"FROM denylog.{table.name}", {})
-        connection.execute(f"CREATE TABLE copy.{table.name} AS {rows}", parameters)
+        untrue = table.name == SUMS and where.sql != "true"
+        connection.execute(f"CREATE TABLE copy.{table.name} AS {rows}{' LIMIT 0' * untrue}", parameters)
     connection.execute("USE copy")
     for statement in schema.descriptions():
         connection.execute(statement)

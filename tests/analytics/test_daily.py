@@ -9,11 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from analytics import Reader, Writer, daily, maintenance
+from analytics.export import export
 from analytics.filters import Where, where
 from analytics.inbox import deposit
 from analytics.inventory import observe
@@ -209,3 +212,21 @@ def test_sums_in_slices(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
             with Reader(folder) as reader:
                 assert reader.rows("SELECT sum(packets)::INTEGER FROM flow_days").rows == [(expected,)]
             assert _totals(folder)[0][0] == 8
+
+
+def test_sums_in_sql_of_ones_own(store: str) -> None:
+    """The statement that the page for analysts shows counts each packet once."""
+    page = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text()
+    shown = next(block for block in page.split("```") if "FROM flow_days" in block)
+    plain = "SELECT source_ip, sum(packet_count) AS packets FROM denied GROUP BY ALL ORDER BY packets DESC, source_ip"
+    with Reader(store) as reader:
+        assert reader.rows(shown).rows == reader.rows(plain).rows
+
+
+def test_an_export_of_some_packets_has_no_sums(store: str, tmp_path: Path) -> None:
+    """Sums that do not belong to the packets beside them are left out."""
+    for name, chosen, expected in (("all", {}, True), ("some", {"protocol": "tcp"}, False)):
+        target = tmp_path / f"{name}.duckdb"
+        export(store, str(target), where=where(chosen, now=DAY, zone=UTC))
+        with duckdb.connect(target) as connection:
+            assert connection.execute("SELECT count(*) > 0 FROM flow_days").fetchone() == (expected,)
