@@ -63,6 +63,7 @@ def import_(files: tuple[str, ...], store: str, partial: bool, **given: Any) -> 
 
     A list from several namespaces is taken for complete: what the store knows and the list lacks is gone. So is one
     from a single namespace, for that namespace. Say --partial where a list was narrowed (by a label, by names).
+    ReplicaSets and Jobs in a dump say to which Deployment or CronJob a pod belongs; else its name does.
 
     \b
     kubectl get pods,nodes,services,namespaces -A -o json > dump.json

@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 
 _MOST = 50_000
 """ReplicaSets and Jobs that are remembered, some 30 MB; of more the oldest are asked for again when needed."""
+_AT_ONCE = 20
+"""New ones that are asked for to name a page of pods: those made since they were listed, which are few."""
 _REFUSED, _ABSENT = 403, 404
 _BY_KIND = {resource.kind: resource for resource in OWNERS}
 
@@ -50,15 +52,18 @@ class Owners:
     def of(self, cluster: Cluster, pods: Iterable[Object]) -> list[Object]:
         """The ReplicaSets and Jobs that made these pods, as far as they can be had. Raises ClusterError as `learn`."""
         makers = dict.fromkeys(key for pod in pods if (key := _maker(pod)))
-        return [found for key in makers if (found := self._found(cluster, key))]
+        new = [key for key in makers if key not in self._known]
+        for key in new if len(new) <= _AT_ONCE else ():
+            self._ask(cluster, *key)
+        return [found for key in makers if (found := self._known.get(key))]
 
-    def _found(self, cluster: Cluster, key: Key) -> Object | None:
-        kind, namespace, name = key
-        if key not in self._known and _BY_KIND[kind] not in self._refused:
-            with self._if_allowed(_BY_KIND[kind]):
-                self._keep(key, cluster.get(_BY_KIND[kind], namespace, name, metadata_only=True))
-            self._tell()
-        return self._known.get(key)
+    def _ask(self, cluster: Cluster, kind: str, namespace: str, name: str) -> None:
+        resource = _BY_KIND[kind]
+        if resource in self._refused:
+            return
+        with self._if_allowed(resource):
+            self._keep((kind, namespace, name), cluster.get(resource, namespace, name, metadata_only=True))
+        self._tell()
 
     def _keep(self, key: Key, found: Object | None) -> None:
         if len(self._known) >= _MOST:

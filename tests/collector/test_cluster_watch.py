@@ -23,6 +23,7 @@ from analytics.inventory import objects_at
 from collector import cluster as following
 from collector.cluster import Tally, watch
 from collector.cluster_follower import Cadence, Pauses
+from collector.cluster_owners import Owners
 from policies.cluster_source import LiveCluster
 from policies.errors import ClusterError
 from policies.kube import Cluster
@@ -501,6 +502,20 @@ def test_a_cluster_without_such_apis_says_nothing(
     assert [row[1:] for row in rows(store, WORKLOADS)] == [("Deployment", "shop"), *[("CronJob", "import")] * 2]
     assert len([each for each in api.requests if each.endswith("/jobs/import-29012345")]) == 1
     assert caplog.messages == []
+
+
+def test_a_list_without_owners_does_not_become_thousands_of_questions(api: ApiServer, tmp_path: Path) -> None:
+    """A few new ones are asked for; where a page of pods has many that no list had, their names will do."""
+    made = [_made("ReplicaSet", f"r{n}", ("Deployment", "d")) for n in range(30)]
+    api.put(*made)
+    pods = [_owned(f"p{n}", f"10.7.0.{n}", each, HASH) for n, each in enumerate(made)]
+    with LiveCluster(None, str(tmp_path / "config")).connect() as cluster:
+        owners = Owners()
+        assert owners.of(cluster, pods) == []
+        assert api.requests == []
+        assert len(owners.of(cluster, pods[:20])) == 20
+        assert len(owners.of(cluster, pods)) == 30
+        assert len(owners.of(cluster, pods)) == len(api.requests) == 30
 
 
 def _heard(caplog: pytest.LogCaptureFixture, text: str) -> None:
