@@ -170,12 +170,16 @@ def _icmp(icmp: Document | None) -> Icmp | None:
 def _http(http: Document | None) -> Http | None:
     if http is None:
         return None
-    paths = (HttpPath(text(path, "prefix") or text(path, "exact"), "prefix" in path) for path in items(http, "paths"))
-    return Http(tuple(items(http, "methods")), tuple(paths))
+    return Http(tuple(items(http, "methods")), tuple(map(_path, items(http, "paths"))))
+
+
+def _path(path: Document) -> HttpPath:
+    prefix = text(path, "prefix")
+    return HttpPath(prefix or text(path, "exact"), bool(prefix))
 
 
 def _entity(fields: _Fields, path: tuple[PathStep, ...], entity: Document) -> EntityRule:
-    accounts, services = entity.get("serviceAccounts"), entity.get("services")
+    services = entity.get("services")
     return EntityRule(
         nets=fields.each((*path, "nets"), items(entity, "nets"), _net),
         not_nets=fields.each((*path, "notNets"), items(entity, "notNets"), _net),
@@ -184,10 +188,15 @@ def _entity(fields: _Fields, path: tuple[PathStep, ...], entity: Document) -> En
         namespace_selector=text(entity, "namespaceSelector"),
         ports=tuple(map(parse_port, items(entity, "ports"))),
         not_ports=tuple(map(parse_port, items(entity, "notPorts"))),
-        service_accounts=accounts
-        and ServiceAccountMatch(names=tuple(items(accounts, "names")), selector=text(accounts, "selector")),
-        services=services and ServiceMatch(name=text(services, "name"), namespace=text(services, "namespace")),
+        service_accounts=_accounts(mapping(entity, "serviceAccounts")),
+        services=None if services is None else ServiceMatch(text(services, "name"), text(services, "namespace")),
     )
+
+
+def _accounts(accounts: Document) -> ServiceAccountMatch | None:
+    """Without names and selector it asks for nothing, as if it were not there (rules.go, parseServiceAccounts)."""
+    match = ServiceAccountMatch(names=tuple(items(accounts, "names")), selector=text(accounts, "selector"))
+    return match if match.names or match.selector else None
 
 
 # -- what exists -----------------------------------------------------------------------------------------------------

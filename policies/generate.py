@@ -154,7 +154,9 @@ def _units(members: dict[Policy, tuple[Direction, ...]], per_policy: bool) -> It
 
 
 def _selector(policy: Policy) -> str:
-    return policy.selector.strip() or "all()"
+    """The selector, written out where it is empty: but not where Calico would rewrite it (`scope.policy_term`)."""
+    rewritten = policy.namespace is None and (policy.namespace_selector or policy.service_account_selector)
+    return policy.selector.strip() or ("" if rewritten else "all()")
 
 
 def _joined(sources: Sequence[Policy]) -> Iterator[tuple[str, tuple[Policy, ...]]]:
@@ -162,6 +164,9 @@ def _joined(sources: Sequence[Policy]) -> Iterator[tuple[str, tuple[Policy, ...]
     by_selector: dict[str, list[Policy]] = {}
     for source in sources:
         by_selector.setdefault(_selector(source), []).append(source)
+    if "" in by_selector:
+        yield "", tuple(sources)
+        return
     text, chosen = "", list[Policy]()
     for selector, owners in by_selector.items():
         longer = f"{text} || {selector}" if text else selector

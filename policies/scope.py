@@ -8,7 +8,7 @@ globalnetworkpolicyprocessor.go, rules.go) and the labels those of Felix' inheri
 from __future__ import annotations
 
 from policies.model import EntityRule, Inventory, Labels, NetworkSet, Pod, Policy
-from policies.selector import All, And, Compare, Global, Has, Not, Or, Term, Within, parse, prefixed
+from policies.selector import All, And, Compare, Global, Has, Not, Or, Term, Within, canonical, parse, prefixed
 
 NAMESPACE = "projectcalico.org/namespace"
 ORCHESTRATOR = "projectcalico.org/orchestrator"
@@ -53,21 +53,38 @@ def namespace_term(selector: str) -> Term:
 
 
 def _account_term(selector: str) -> Term | None:
-    return prefixed(parse(selector), SERVICE_ACCOUNT_PREFIX) if selector.strip() else None
+    return prefixed(parse(selector), SERVICE_ACCOUNT_PREFIX) if selector else None
 
 
 def policy_term(policy: Policy) -> Term:
     """The endpoints that a policy selects. Raises SelectorError."""
-    space = in_namespace(policy.namespace) if policy.namespace else None
-    if policy.namespace_selector.strip():
-        space = namespace_term(policy.namespace_selector)
-    return both(parse(policy.selector), space, _account_term(policy.service_account_selector))
+    own = parse(policy.selector)
+    if policy.namespace:
+        return both(own, in_namespace(policy.namespace), _account_term(policy.service_account_selector))
+    return parse(_global_selector(policy))
+
+
+def _global_selector(policy: Policy) -> str:
+    """The text that Calico makes of a cluster-wide policy's selectors (globalnetworkpolicyprocessor.go).
+
+    It replaces `all()` in all that it has so far, so in the policy's own selector, too: beside a namespaceSelector
+    `selector: all()` leaves host endpoints out, which an empty one may select.
+    """
+    text = policy.selector.strip()
+    for selector, prefix, label in (
+        (policy.namespace_selector, NAMESPACE_PREFIX, NAMESPACE),
+        (policy.service_account_selector, SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNT),
+    ):
+        if selector:
+            added = canonical(prefixed(parse(selector), prefix))
+            text = (f"({text}) && {added}" if text else added).replace("all()", f"has({label})")
+    return text
 
 
 def _entity_space(entity: EntityRule, namespace: str | None) -> Term | None:
-    if entity.namespace_selector.strip():
+    if entity.namespace_selector:
         return namespace_term(entity.namespace_selector)
-    restricts = entity.selector or entity.not_selector or entity.service_accounts
+    restricts = entity.selector or entity.not_selector or entity.service_accounts is not None
     return in_namespace(namespace) if namespace and restricts else None
 
 

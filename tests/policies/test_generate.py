@@ -548,6 +548,19 @@ def test_verdicts_are_the_same_after_a_round_trip_through_text() -> None:
     assert verify(sources, assembled(found_in([("b", text)])).inventory.policies).holds
 
 
+@pytest.mark.parametrize("selector", ["", "all()", "has(a)"])
+def test_a_selector_beside_a_namespace_selector_is_repeated_as_written(selector: str) -> None:
+    """An empty one may select host endpoints there, `all()` does not (globalnetworkpolicyprocessor.go)."""
+    text = (
+        "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: p}, spec: {order: 1,"
+        f" selector: {selector!r}, namespaceSelector: '!has(x)', types: [Ingress]}}}}\n"
+    )
+    plan = generate(assembled(found_in([("p.yaml", text)])).inventory)
+    assert plan.proof.holds
+    assert plan.proof.spaces == (1 if selector == "all()" else 2)
+    assert [made.policy.selector for made in plan.made] == [selector]
+
+
 def test_policies_of_many_alternatives_are_proved_in_seconds() -> None:
     """Long selectors joined by `||` are compared by number, not term by term for each class of packets."""
     wide = (" || ".join(f"k{n} == 'v{i}'" for n in range(45)) for i in range(150))

@@ -6,8 +6,13 @@ import json
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
+import pytest
+
+from policies.errors import SelectorError
 from policies.load import Loaded
-from policies.model import Action, Direction, NamedPort, PortRange, StagedAction
+from policies.model import Action, Direction, NamedPort, PortRange, ServiceMatch, StagedAction
+from policies.scope import peer_term, policy_term
+from policies.selector import canonical
 
 Load = Callable[[str], Loaded]
 
@@ -137,3 +142,72 @@ def test_tiers_of_calico_itself_exist_unwritten(load: Load) -> None:
     assert default is not None
     assert (default.order, default.default_action) == (1_000_000, Action.DENY)
     assert inventory.tier("nowhere") is None
+
+
+# -- what selectors become on their way to Felix ---------------------------------------------------------------------
+
+IN_SPACE, WITH_ACCOUNT = "has(projectcalico.org/namespace)", "has(projectcalico.org/serviceaccount)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({}, "all()"),
+        ({"selector": "all()"}, "all()"),
+        ({"namespaceSelector": "!has(x)"}, "!has(pcns.x)"),
+        ({"selector": "all()", "namespaceSelector": "!has(x)"}, f"({IN_SPACE} && !has(pcns.x))"),
+        ({"selector": "all( )", "namespaceSelector": "!has(x)"}, "(all() && !has(pcns.x))"),
+        ({"namespaceSelector": " "}, IN_SPACE),
+        ({"namespaceSelector": "all() || has(x)"}, f"({IN_SPACE} || has(pcns.x))"),
+        ({"selector": "all()", "serviceAccountSelector": "a == 'b'"}, f'({WITH_ACCOUNT} && pcsa.a == "b")'),
+        ({"serviceAccountSelector": "all()"}, WITH_ACCOUNT),
+        (
+            {"selector": "all()", "namespaceSelector": "all()", "serviceAccountSelector": "all()"},
+            f"(({IN_SPACE} && {IN_SPACE}) && {WITH_ACCOUNT})",
+        ),
+    ],
+)
+def test_selectors_of_cluster_wide_policies_become_one_as_in_calico(
+    spec: dict[str, str], wanted: str, load: Load
+) -> None:
+    """globalnetworkpolicyprocessor.go replaces the text `all()`, in the policy's own selector, too."""
+    head = {"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "p"}}
+    (policy,) = load(json.dumps({**head, "spec": spec})).inventory.policies
+    assert canonical(policy_term(policy)) == wanted
+
+
+def test_a_selector_cannot_close_the_parenthesis_around_it(load: Load) -> None:
+    """Each is read by itself before they are joined as text."""
+    spec = {"selector": "a == 'b') || (has(c)", "namespaceSelector": "all()"}
+    head = {"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "p"}}
+    (policy,) = load(json.dumps({**head, "spec": spec})).inventory.policies
+    with pytest.raises(SelectorError):
+        policy_term(policy)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("{}", None),
+        ("{serviceAccounts: {}}", None),
+        ("{serviceAccounts: {names: []}}", None),
+        ("{serviceAccounts: {selector: all()}}", 'projectcalico.org/namespace == "shop"'),
+        ("{notSelector: has(x)}", 'projectcalico.org/namespace == "shop"'),
+        ("{namespaceSelector: ' '}", IN_SPACE),
+        ("{namespaceSelector: global()}", "!has(projectcalico.org/namespace)"),
+        ("{selector: all(), namespaceSelector: all()}", IN_SPACE),
+    ],
+)
+def test_selectors_of_a_rule_become_one_as_in_calico(source: str, wanted: str | None, load: Load) -> None:
+    """getEndpointSelector in rules.go: None where any address will do."""
+    text = (CALICO % "a").split("spec:")[0] + f"spec: {{ingress: [{{action: Allow, source: {source}}}]}}\n"
+    (policy,) = load(text).inventory.policies
+    term = peer_term(policy.ingress[0].source, policy.namespace)
+    assert (term and canonical(term)) == wanted
+
+
+def test_an_empty_services_match_is_still_one(load: Load) -> None:
+    """Calico's validation refuses it; it is no reason to fall over."""
+    text = (CALICO % "a").split("spec:")[0] + "spec: {ingress: [{action: Allow, source: {services: {}}}]}\n"
+    (policy,) = load(text).inventory.policies
+    assert policy.ingress[0].source.services == ServiceMatch("", "")
