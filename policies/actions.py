@@ -7,7 +7,7 @@ bad object never keeps the good ones from being written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -98,15 +98,21 @@ def _passed_over(found: Found) -> list[str]:
 
 
 def validate_sources(sources: Iterable[Source], output: str) -> Result:
-    """Whether Calico and the API server would accept every object."""
-    found = _something(find(sources))
-    errors = [str(problem) for problem in validate(found)]
+    """Whether Calico and the API server would accept every object; JSON also says what cannot be read at all."""
+    try:
+        found = _something(find(sources))
+    except PolicyError as unusable:
+        if output != "json":
+            raise
+        return Result(_validity(unusable.problems), (), Exit.BAD_INPUT)
+    errors = validate(found)
+    text = "".join(f"{error}\n" for error in errors) or f"valid: {len(found.objects)} objects\n"
     result = Exit.FINDINGS if errors else Exit.OK
-    if output == "json":
-        text = json.dumps({"valid": not errors, "errors": errors}, indent=2, ensure_ascii=False) + "\n"
-    else:
-        text = "".join(f"{error}\n" for error in errors) or f"valid: {len(found.objects)} objects\n"
-    return Result(text, tuple(_passed_over(found)), result)
+    return Result(_validity(errors) if output == "json" else text, tuple(_passed_over(found)), result)
+
+
+def _validity(errors: Sequence[Problem]) -> str:
+    return json.dumps({"valid": not errors, "errors": list(map(str, errors))}, indent=2, ensure_ascii=False) + "\n"
 
 
 def lint_sources(sources: Iterable[Source], output: str) -> Result:

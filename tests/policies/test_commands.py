@@ -129,6 +129,14 @@ def test_selector_match_answers_for_each_label_map() -> None:
     assert (result.exit_code, json.loads(result.stdout)) == (0, [True, False, True])
 
 
+@pytest.mark.parametrize("text", ["", "kind: Deployment\napiVersion: apps/v1\n", "a: [", "\x00"])
+def test_validate_answers_in_json_whatever_it_is_given(text: str) -> None:
+    """A program that reads it needs no second way to learn that something is wrong."""
+    result = run("validate", "-", "-o", "json", stdin=text)
+    answer = json.loads(result.stdout)
+    assert (answer["valid"], len(answer["errors"]), result.exit_code > 0) == (False, 1, True)
+
+
 def test_a_selector_may_start_with_a_dash() -> None:
     """So may a label, as far as Calico's tokenizer goes; `--help` still helps."""
     result = run("selector", "match", "-h == 'x'", stdin='[{"-h": "x"}]')

@@ -230,5 +230,8 @@ Known differences, all outside the cases:
   (the API server refuses such a policy before).
 - Error texts print `0x0` where Calico prints a memory address.
 - A field written in the wrong case is an error here and for the API server; calicoctl's decoder would accept it.
+- A number or a boolean where text is needed is an error here and for the API server; calicoctl's decoder would take it
+  as text.
+- A type that a policy lists twice is an error here and for the API server; Calico's own validation no longer asks.
 - The order of the terms that Felix adds to a selector differs; the condition is the same.
 """
