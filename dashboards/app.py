@@ -165,9 +165,9 @@ def tell(error: Exception) -> None:
     store = current().store
     commands = {
         "there is no store": f"denylog collect --store {store} /var/log/syslog",
-        "the store has schema version": f"denylog ingest --store {store} /dev/null",
+        "start `denylog collect`": f"denylog ingest --store {store} /dev/null",
     }
-    command = next((command for sign, command in commands.items() if error.what.startswith(sign)), "")
+    command = next((command for sign, command in commands.items() if sign in f"{error.what}; {error.do}"), "")
     notice("The store cannot be shown", f"{error}.", kind="error", command=command)
 
 
