@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 
 from analytics import Position
 from collector.identity import PROOF, Mark, digest, match
+from collector.recall import Recall, all_of, elders_of
 from collector.tail import Tail
 from collector.texts import Facts, Text
 from collector.watch import NOBODY, Watch
+from parser import Options
 
 _ID_DIGITS = 16
 
@@ -20,8 +22,10 @@ _ID_DIGITS = 16
 class Book:
     """Positions in the order in which their files were first read, and the open tails."""
 
-    def __init__(self, positions: Iterable[Position] = (), watch: Watch = NOBODY) -> None:
+    def __init__(self, positions: Iterable[Position] = (), watch: Watch = NOBODY, recall: Recall | None = None) -> None:
+        """`recall` tells what the store holds of a file that was cut; without it such a file is a new one."""
         self.watch = watch
+        self._recall = recall
         self.positions = {position.file: position for position in positions}
         self.tails: list[Tail] = []
         self._stamp = 0
@@ -38,6 +42,13 @@ class Book:
     def family(self, source: str) -> list[Position]:
         """The positions of what the user named `source`, oldest file first."""
         return [position for position in self.positions.values() if position.source == source]
+
+    def kept(self, text: Text, source: str, head: bytes, options: Options) -> int | None:
+        """How much of a file that was cut is stored already, None where that is not known yet (see `Recall`)."""
+        if self._recall is None:
+            return 0
+        elders = elders_of(text, self.family(source), head)
+        return (all_of(text, head) or self._recall.kept(text, elders, options)) if elders else 0
 
     def reader(self, key: tuple[int, int]) -> Tail | None:
         """The open tail of the file with this device and inode."""

@@ -26,6 +26,7 @@ from collector.journal import Journal
 from collector.kmsg import Kmsg
 from collector.memory import give_back
 from collector.path import Path
+from collector.recall import Recall
 from collector.rows import Piece
 from collector.settings import LOCK_WAIT_S, Beginning, CollectorError, Settings, Summary
 from collector.wake import Wake
@@ -171,7 +172,7 @@ def follow(
         positions = writer.positions()
         watch.opened(positions, time.monotonic() - began, writer.namespaces)
         job = Job(patterns=tuple(patterns), journal=journal, kmsg=kmsg, settings=settings)
-        book = Book(positions, watch)
+        book = Book(positions, watch, Recall(store))
         sources = list(_opened((), None, job, book))
         renewal = Renewal(sources, job, book, reload) if reload is not None else None
         give_back()

@@ -57,6 +57,11 @@ def first_mark(text: Text, start: ReadFrom) -> Mark:
     return mark_at(text, size - len(last) + last.rfind(b"\n") + 1 if b"\n" in last or size <= LINE_LIMIT else size)
 
 
+def ends_at(position: Position, text: Text) -> bool:
+    """True where the text ends where the position stands."""
+    return match(position, text) is not None and not text.read(position.offset, 1)
+
+
 def match(position: Position, text: Text) -> Mark | None:
     """The mark of `position` in `text`, if `text` is the file that was read so far, or a copy of it that goes on."""
     if position.offset == 0:  # nothing was read, so nothing proves anything

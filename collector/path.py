@@ -10,15 +10,14 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from analytics import Position
 from collector import names
 from collector.book import Book
-from collector.identity import PROOF, Mark, first_mark, match
+from collector.identity import PROOF, Mark, ends_at, first_mark, match
 from collector.rows import Piece
-from collector.settings import Beginning, CollectorError, ReadFrom, Settings
-from collector.tail import TICK_S, Rewritten, Tail, give_up
+from collector.settings import Beginning, Checkpoint, CollectorError, ReadFrom, Settings
+from collector.tail import TICK_S, Rewritten, Tail, gone
 from collector.texts import PlainText, StreamText, Text, open_text
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +42,7 @@ class Path:
         self._folder = 0
         self._news = self._news_before = 0  # rotated files opened ever, and before the live file was opened
         self._said = ""
+        self._cut = b""  # how the live file began before it was cut, until it is known what is left of it
 
     def read(self, budget: int) -> Iterator[Piece]:
         """What is there now, at most about `budget` bytes of it; `behind` tells whether that was all."""
@@ -169,6 +169,7 @@ class Path:
         rest = [self._tail(tail.text, Mark(), None)] if moved else []
         self._drains += rest
         if live:
+            self._cut = b"" if moved else tail.mark.head
             self._anchor = tail.position.file if tail.position else self._anchor
             yield from self._arrange(cut=tail.position)
         copied = live and self._news > before
@@ -258,7 +259,7 @@ class Path:
 
         def score(at: int) -> tuple[bool, bool, bool, int]:
             own = not any(other.offset > known.offset and match(other, texts[at]) for other in family)
-            aligned = bool(elders) and at > 0 and _exactly(elders[-1], texts[at - 1])
+            aligned = bool(elders) and at > 0 and ends_at(elders[-1], texts[at - 1])
             return own, aligned, keys[at] == (known.device, known.inode), at
 
         return max(fits, key=score)
@@ -274,15 +275,7 @@ class Path:
                 taken.add(place)
                 self._drain(texts[place], position)
             elif place is None and not position.closed:
-                yield self._gone(position, youngest=position is known)
-
-    def _gone(self, position: Position, *, youngest: bool) -> Piece:
-        """Give up a file that is nowhere. Was it the youngest, then more may have been written to it than was seen."""
-        if youngest or position.size > position.offset:
-            reason = f"{position.path}: gone before it was read to its end"
-            _LOG.warning("%s", reason)
-            return give_up(position, self.settings.node, reason)
-        return Piece(replace(position, closed=True))
+                yield gone(position, self.settings.node, youngest=position is known)
 
     def _elder(self, position: Position, texts: list[Text], taken: set[int]) -> int | None:
         """The file of an older position. Of a closed one only a file that has grown is of interest: same inode, and
@@ -329,7 +322,7 @@ class Path:
         """True where the very file, by inode and content, was read to its end."""
         key = text.facts().key
         return any(
-            position.closed and (position.device, position.inode) == key and _exactly(position, text)
+            position.closed and (position.device, position.inode) == key and ends_at(position, text)
             for position in self._book.family(self.path)
         )
 
@@ -353,11 +346,23 @@ class Path:
         found = self._book.find(text, strictly=True) if known is None else None
         if found is not None:
             known = found[0]
-        mark = match(known, text) if known else first_mark(text, Beginning() if self._arranged else self._start)
+        if (kept := self._kept(text) if known is None else 0) is None:
+            text.close()  # asked again at the next look
+            return
+        start = Checkpoint(kept) if kept else Beginning() if self._arranged else self._start
+        mark = match(known, text) if known else first_mark(text, start)
         self._live = self._tail(text, mark or Mark(), known)
         self._news_before = self._news
         if known is not None:
             self._anchor = known.file
+
+    def _kept(self, text: Text) -> int | None:
+        """How much of the text is stored, where it is what is left of a file that was cut; None: not known yet."""
+        if self._arranged and not self._cut:
+            return 0
+        kept = self._book.kept(text, self.path, self._cut, self.settings.options)
+        self._cut = self._cut if kept is None else b""
+        return kept
 
     def _take_back(self, reader: Tail) -> None:
         """The path leads to a file that is open already: to one of ours again, or to that of another path."""
@@ -393,8 +398,3 @@ class Path:
         if message != self._said:
             _LOG.warning("%s", message)
             self._said = message
-
-
-def _exactly(position: Position, text: Text) -> bool:
-    """True where the text ends where the position stands."""
-    return match(position, text) is not None and not text.read(position.offset, 1)

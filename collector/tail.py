@@ -6,6 +6,7 @@ a restart. Every chunk is proved, after it was read, to follow what was read bef
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from collector.settings import LINE_LIMIT, Settings
 from collector.texts import Facts, PlainText, Text
 from parser.bulk import Batch, read
 
+_LOG = logging.getLogger(__name__)
 TICK_S = 1.0  # time stamps of files move in steps: 4 ms on ext4, a second or two on some network file systems
 _LINE_START = 512  # bytes of an over-long line that are kept to show what it was
 
@@ -211,6 +213,15 @@ def give_up(position: Position, node: str | None, reason: str) -> Piece:
     closed = replace(position, size=position.offset, bytes_lost=position.bytes_lost + missing, closed=True, time=_now())
     known = f"{missing} bytes that were seen were not read" if missing else "all that was seen of it was read"
     return Piece(closed, losses=(loss_row(closed, node, f"{reason}; {known}"),), bytes_lost=missing)
+
+
+def gone(position: Position, node: str | None, *, youngest: bool) -> Piece:
+    """Give up a file that is nowhere. Was it the youngest, then more may have been written to it than was seen."""
+    if youngest or position.size > position.offset:
+        reason = f"{position.path}: gone before it was read to its end"
+        _LOG.warning("%s", reason)
+        return give_up(position, node, reason)
+    return Piece(replace(position, closed=True))
 
 
 def loss_row(position: Position, node: str | None, text: str) -> LossRow:
