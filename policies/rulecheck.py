@@ -240,7 +240,8 @@ def _net_complaint(written: str, *, negated: bool) -> str | None:
         return f"invalid CIDR: write {net}"
     if address != net.network_address:
         return f"{written} is not strictly masked: write {net}"
-    if negated and net.prefixlen == 0:
+    # Of IPv4 Calico compares the text (validateRule, scanNets).
+    if negated and net.prefixlen == 0 and (net.version == 6 or written == "0.0.0.0/0"):
         return "catch-all CIDR in negation creates logical contradiction (matches no traffic)"
     return None
 

@@ -80,6 +80,7 @@ RULES: list[Case] = [
     ("Go scanNets: and not IPv6", {"source": {"nets": ["::ffff:a00:0/104", "fd00::/8"]}}, False),
     ("Go scanNets: mapped with fewer than 96 bits is IPv6", {"ipVersion": 6, "source": {"nets": ["::/64"]}}, True),
     ("Go scanNets: everything excluded", {"destination": {"notNets": ["::/0"]}}, False),
+    ("Go scanNets: compared as text", {"destination": {"notNets": ["::ffff:0.0.0.0/96"]}}, True),
     ("Go scanNets: everything included", {"destination": {"nets": ["0.0.0.0/0"]}}, True),
     ("CRD listType=set is the API server's alone", {"source": {"nets": ["10.0.0.0/8", "10.0.0.0/8"]}}, True),
     ("Go EntityRule: global() stands alone", {"source": {"namespaceSelector": "\tglobal( ) "}}, True),
