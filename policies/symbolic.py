@@ -149,13 +149,11 @@ Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 @lru_cache(maxsize=65536)
 def _spans(nets: tuple[Network, ...]) -> tuple[Span, ...]:
-    return tuple(
-        sorted(((n.version, int(n.network_address)), (n.version, int(n.broadcast_address))) for n in nets),
-    )
+    return tuple(sorted(((n.version, int(n.network_address)), (n.version, int(n.broadcast_address))) for n in nets))
 
 
 def _apart(one: EntityRule, other: EntityRule) -> bool:
-    """Whether two sides have no address in common, as far as nets say."""
+    """Whether two sides have no address in common, as far as nets say: both lists in step, as one merges them."""
     if not one.nets or not other.nets:
         return False
     here, there, i, j = _spans(one.nets), _spans(other.nets), 0, 0
