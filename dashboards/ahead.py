@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import cache
 
@@ -21,6 +22,8 @@ from dashboards.look import look
 
 # More at once would keep the pages themselves waiting.
 _PLACES = threading.BoundedSemaphore(2)
+# The last two are of a server that ends meanwhile.
+_TROUBLE = (StoreError, QueryError, FilterError, RuntimeError, CancelledError)
 
 
 def ask(name: str, parameters: Mapping[str, Sequence[str]]) -> None:
@@ -30,7 +33,7 @@ def ask(name: str, parameters: Mapping[str, Sequence[str]]) -> None:
     if not page.filtered or not _PLACES.acquire(blocking=False):
         return
     try:
-        with suppress(StoreError, QueryError, FilterError, RuntimeError):
+        with suppress(*_TROUBLE):
             seen = look(links.read(parameters)[0], heed=lambda: None)
             if hasattr(page.module, "ahead"):
                 page.module.ahead(seen)

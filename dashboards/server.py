@@ -145,7 +145,8 @@ def _ahead(page: str, parameters: Mapping[str, Sequence[str]]) -> None:
 
         ahead.ask(page, parameters)
 
-    threading.Thread(target=run, name="ahead", daemon=True).start()
+    # No daemon: Python must not end while one of its threads is in the middle of loading.
+    threading.Thread(target=run, name="ahead").start()
 
 
 @asynccontextmanager

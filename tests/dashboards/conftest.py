@@ -91,7 +91,7 @@ def serving(store: Path, *options: str, **environment: str) -> Iterator[str]:
             process.stderr.close()
 
 
-def wait_until_up(address: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_up(address: str, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Until it answers; fails where it ended instead."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
