@@ -6,6 +6,7 @@ Rule: nothing heavy is imported here; a command imports what it needs when it ru
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
@@ -63,6 +64,27 @@ class Length(click.ParamType[timedelta]):
             return duration(value)
         except ValueError:
             self.fail(f"{value!r} is no length of time; expected 30s, 5m, 1h30m or 7d", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 500MB, 5GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes that a text names."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(value.strip())
+        if found is None or not (size := int(float(found[1]) * _BYTES[found[2].upper()])):
+            self.fail(f"{value!r} is no size; expected 500MB or 5GiB", param, ctx)
+        return size
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)B?", re.IGNORECASE)
+_BYTES = {
+    letter + mark: base**power for power, letter in enumerate("KMGT", 1) for mark, base in (("", 1000), ("I", 1024))
+}
 
 
 def local_zone() -> tzinfo:

@@ -19,6 +19,7 @@ import polars as pl
 
 from analytics import engine, envelope, intake, schema
 from analytics.additions import ROWS, Additions, ForwardedRow
+from analytics.capacity import Dropped, shrink
 from analytics.daily import add_up
 from analytics.maintenance import Clock, maintain
 from analytics.position import Commit, Position
@@ -147,6 +148,12 @@ class Writer:
             return 0
         path.unlink(missing_ok=True)
         return count
+
+    def shrink(self, limit: int) -> Dropped:
+        """Drop the oldest whole UTC days of packets where the store holds more than `limit` bytes; never today's, and
+        none within an hour of the clock's having gone ahead. Raises StoreError; days that went stay gone."""
+        with private_files(), engine.translated(self._store, writing=True):
+            return shrink(self._live(), self._store, limit) if self._clock.steady() else Dropped((), 0, 0)
 
     def maintain(self, keep: timedelta | None = None) -> None:
         """Merge small files, trim superseded positions, drop what nobody needs; with `keep`, also days older than it

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analytics.options import Command, Exit, Length, Zone, store_option
+from analytics.options import Command, Exit, Length, Size, Zone, store_option
 from collector import descriptors, logs
 from collector.address import Address, address
 from collector.config import Listed
@@ -122,6 +122,8 @@ def options_of(given: dict[str, Any]) -> Options:
               help="Where to start in a file that was never seen before.")  # fmt: skip
 @click.option("--node", envvar="NODE_NAME", show_envvar=True, metavar="NAME", help="Node of lines that name none.")
 @click.option("--keep", type=Length(), metavar="DURATION", help="Drop packets older than this: 30d.")
+@click.option("--keep-size", type=Size(), metavar="SIZE",
+              help="Drop the oldest days of packets, never today's, where the store holds more: 5GiB.")  # fmt: skip
 @click.option("--wait", type=Length(), default=f"{LOCK_WAIT_S:.0f}s", show_default=True, metavar="DURATION",
               help="How long another process may hold the store at the start.")  # fmt: skip
 @click.option("--forward", type=Url(), metavar="URL", multiple=True,
@@ -173,7 +175,7 @@ def job_of(given: dict[str, Any]) -> Job:
     start = End() if given["read_from"] == "end" else Beginning()
     settings = Settings(
         options=options_of(given), read_from=start, node=given["node"], once=given["once"], keep=given["keep"],
-        wait_s=given["wait"].total_seconds(),
+        keep_bytes=given["keep_size"], wait_s=given["wait"].total_seconds(),
     )  # fmt: skip
     return Job(patterns=tuple(given["files"]), journal=given["journal"], kmsg=given["kmsg"], settings=settings)
 

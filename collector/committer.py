@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from analytics import Commit, StoreError
+from analytics.capacity import Dropped
 from collector.rows import Piece, commit_of
 from collector.settings import Settings, Summary
 from collector.watch import NOBODY, Watch
@@ -34,6 +35,9 @@ class Sink(Protocol):
 
     def maintain(self, keep: timedelta | None = None) -> None:
         """Tidy up; raises StoreError."""
+
+    def shrink(self, limit: int) -> Dropped:
+        """Drop the oldest days of packets where there are more bytes than this; raises StoreError."""
 
     def take_in(self) -> int:
         """Store what waits in the inbox; raises StoreError."""
@@ -57,6 +61,7 @@ class Committer:
         self._batches: queue.Queue[Sequence[Piece] | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
         self._trouble = ""
+        self._full = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
@@ -152,11 +157,28 @@ class Committer:
         began = time.monotonic()
         put_off = None
         try:
+            if self.settings.keep_bytes is not None:
+                self._shrink(self.settings.keep_bytes)
             self._store.maintain(self.settings.keep)
         except StoreError as error:
             _LOG.warning("maintenance is put off: %s", error)
             put_off = error
         self._watch.maintained(time.monotonic() - began, put_off)
+
+    def _shrink(self, limit: int) -> None:
+        found = self._store.shrink(limit)
+        if found.days:
+            _LOG.warning(
+                "dropped %d packets of %s, since the store took more than %d MB", found.packets,
+                " to ".join(map(str, sorted({found.days[0], found.days[-1]}))), limit // 1_000_000,
+            )  # fmt: skip
+            self._watch.dropped(found.packets)
+        if found.held > limit and not self._full:
+            _LOG.warning(
+                "the store takes %d MB with nothing but today in it, more than the %d MB that it may",
+                found.held // 1_000_000, limit // 1_000_000,
+            )  # fmt: skip
+        self._full = found.held > limit
 
     def _count(self, pieces: Sequence[Piece]) -> None:
         total = self.summary

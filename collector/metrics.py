@@ -71,6 +71,7 @@ class Metrics(Watch):
         self._rows = counter("store_rows_written", "Rows committed to the store.", "table")
         self._retries = counter("store_commit_retries", "Commits that the store did not take at once.")
         self._put_off = counter("store_maintenance_failures", "Rounds of maintenance that were put off.")
+        self._dropped = counter("store_packets_dropped", "Packets dropped since the store took more than --keep-size.")
         self._last = gauge("last_event_timestamp_seconds", "Time stamp of the newest denied packet.")
         self._checkpoint = gauge("checkpoint_timestamp_seconds", "When rows and positions were last committed.")
         self._opening = gauge("store_lock_wait_seconds", "Time from asking for the store to holding it.")
@@ -126,6 +127,9 @@ class Metrics(Watch):
 
     def refused(self, error: StoreError) -> None:
         self._retries.inc()
+
+    def dropped(self, packets: int) -> None:
+        self._dropped.inc(packets)
 
     def maintained(self, seconds: float, error: StoreError | None) -> None:
         self._upkeep.observe(pl.Series([seconds]))

@@ -53,7 +53,8 @@ class Settings:
     `once`: read what is there and stop. `batch_age_s`: a line waits no longer for its commit; also the least time
     between two commits of a follower that is not behind. `poll_s`: how often to look without being woken. `grace_s`:
     how long nothing may have happened to a rotated file before it is closed. `maintain_s`: time between two
-    maintenances of the store. `keep`: age beyond which rows are dropped, None keeps all. `wait_s`: how long another
+    maintenances of the store. `keep`: age beyond which rows are dropped, None keeps all. `keep_bytes`: size
+    of the store beyond which its oldest days go. `wait_s`: how long another
     process may hold the store at the start.
     """
 
@@ -66,6 +67,7 @@ class Settings:
     grace_s: float = 30.0
     maintain_s: float = 30.0
     keep: timedelta | None = None
+    keep_bytes: int | None = None
     wait_s: float = LOCK_WAIT_S
     chunk_bytes: int = FOLLOW_CHUNK
     batch_bytes: int = BATCH

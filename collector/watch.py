@@ -45,6 +45,9 @@ class Watch:
     def refused(self, error: StoreError) -> None:
         """The store did not take a commit; it is tried again."""
 
+    def dropped(self, packets: int) -> None:
+        """So many packets went, since the store took more than it may."""
+
     def maintained(self, seconds: float, error: StoreError | None) -> None:
         """A round of maintenance is over; with the error where it was put off."""
 
@@ -90,6 +93,10 @@ class Watches(Watch):
     def refused(self, error: StoreError) -> None:
         for watch in self._watches:
             watch.refused(error)
+
+    def dropped(self, packets: int) -> None:
+        for watch in self._watches:
+            watch.dropped(packets)
 
     def maintained(self, seconds: float, error: StoreError | None) -> None:
         for watch in self._watches:

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from analytics import Commit, StoreError, Writer
 from analytics.additions import ForwardedRow
+from analytics.capacity import Dropped
 from analytics.options import local_zone
 from collector.forward.counters import Counters
 from collector.forward.marks import Ledger
@@ -125,6 +126,10 @@ class ForwardingSink:
         self._taken |= {row.target: row for ledger in self._ledgers if (row := ledger.take())}
         self._writer.commit(replace(commit, forwarded=tuple(self._taken.values())))
         self._taken.clear()
+
+    def shrink(self, limit: int) -> Dropped:
+        """Drop old days; what a target has not got of them is told as lost."""
+        return self._writer.shrink(limit)
 
     def maintain(self, keep: timedelta | None = None) -> None:
         """Tidy up; raises StoreError."""

@@ -181,6 +181,42 @@ def test_long_and_odd_lines_are_stored_whole_characters(folder: str, ask: Ask) -
     assert ask("SELECT line FROM rejects ORDER BY source_offset") == [("ä" * 4096,), ("a\x00?b\x1b[31m",)]
 
 
+def test_size_drops_the_oldest_days(folder: str, frame: Frame, position: Callable[..., Position], ask: Ask) -> None:
+    """Days go from the oldest on until the size is met, with their sums; today's packets and positions stay."""
+    days = [NOW - timedelta(days=n) for n in range(5)]
+    with Writer(folder) as writer:
+        for day in days:
+            rows = frame([{"time": day, "source_port": n * 7919 % 65536, "tcp_seq": n} for n in range(3000)])
+            writer.commit(Commit((rows,), positions=(position(3000, file=str(day)),)))
+        writer.commit(Commit((frame([{"time": None}, {"time": NOW + timedelta(days=900)}] * 200),)))
+        whole = writer.shrink(10**12)
+        assert (whole.days, whole.packets) == ((), 0)
+        some = writer.shrink(whole.held - 1)
+        assert (some.days, some.packets) == ((days[4].date(),), 3000)
+        assert some.held < whole.held
+        rest = writer.shrink(1)
+        assert (rest.days, rest.packets) == (tuple(day.date() for day in days[3:0:-1]), 9000)
+        assert rest.held > 1
+        assert writer.shrink(1).days == ()
+        assert len(writer.positions()) == 5
+    assert ask("SELECT count(*), count(*) FILTER (day = current_date), count(*) FILTER (day IS NULL) FROM packets") == [
+        (3400, 3000, 200)
+    ]
+
+
+def test_size_takes_the_sums_of_a_day_along(folder: str, frame: Frame, ask: Ask) -> None:
+    """Where a day's packets are gone, no question is answered from its sums."""
+    with Writer(folder) as writer:
+        for day in (NOW - timedelta(days=1), NOW):
+            for _ in range(2):
+                writer.commit(Commit((frame([{"time": day}] * 60_000),)))
+        writer.maintain()
+        assert writer.shrink(1).packets == 120_000
+    assert ask("SELECT count(*) FROM packets WHERE day < current_date") == [(0,)]
+    assert ask("SELECT count(*) FROM flow_days WHERE day < current_date") == [(0,)]
+    assert ask("SELECT sum(packets)::BIGINT FROM flow_days") == [(60_000,)]  # the others are too few for sums yet
+
+
 def test_retention_drops_old_days(folder: str, frame: Frame, position: Callable[..., Position], ask: Ask) -> None:
     """`keep` drops whole UTC days of packets, rejects and losses by their time, and no position."""
     days = [NOW - timedelta(days=n) for n in range(6)]

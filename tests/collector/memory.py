@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from analytics import Commit, LossRow, Position, RejectRow
+from analytics.capacity import Dropped
 
 
 class MemoryStore:
@@ -26,6 +27,10 @@ class MemoryStore:
 
     def maintain(self, keep: timedelta | None = None) -> None:
         """Nothing to tidy up."""
+
+    def shrink(self, limit: int) -> Dropped:
+        """Memory has no limit."""
+        return Dropped((), 0, 0)
 
     def take_in(self) -> int:
         """Nothing waits."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from analytics import Reader, StoreError, Writer
 from collector import Settings
 from collector.follow import follow
 from collector.health import Health
+from collector.watch import Watch
 from tests.collector.live import REPOSITORY, collecting, lines, stored, wait_until
 
 _HOLD = """
@@ -79,6 +81,34 @@ def test_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
         assert code == 3
         assert f"is being written to by process {os.getpid()} " in text.splitlines()[-1]
     assert len(short.stderr.splitlines()) == 2
+
+
+class Losses(Watch):
+    """Hears how many packets were dropped."""
+
+    packets = 0
+
+    def dropped(self, packets: int) -> None:
+        self.packets += packets
+
+
+def test_keep_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond --keep-size days of packets go, which is told with their number, and so is that today's alone are more."""
+    log, store, watch, stop = tmp_path / "syslog", tmp_path / "store", Losses(), threading.Event()
+    today = f"{datetime.now(UTC):%Y-%m-%d}T"
+    log.write_text(lines(range(300)) + lines(range(300, 350)).replace("2026-11-22T", today))
+    settings = Settings(keep_bytes=1000, maintain_s=0.3, batch_age_s=0.1, poll_s=0.3)
+    thread = threading.Thread(target=lambda: follow([str(log)], str(store), settings, stop, watch=watch))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while "nothing but today" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stop.set()
+    thread.join(30)
+    assert watch.packets == 300
+    assert "dropped 300 packets of 2026-11-22, since the store took more than 0 MB" in caplog.text
+    assert caplog.text.count("nothing but today") == 1
+    assert stored(store) == list(range(300, 350))
 
 
 @pytest.fixture
