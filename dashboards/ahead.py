@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 
 from analytics.filters import FilterError
@@ -34,7 +35,7 @@ def ask(name: str, parameters: Mapping[str, Sequence[str]]) -> None:
         return
     try:
         with suppress(*_TROUBLE):
-            seen = look(links.read(parameters)[0], heed=lambda: None)
+            seen = replace(look(links.read(parameters)[0]), heed=None)
             if hasattr(page.module, "ahead"):
                 page.module.ahead(seen)
             find_hints(seen, {})

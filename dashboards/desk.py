@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +31,8 @@ _READERS = 2
 _ANSWERS = 256
 # How long somebody who waits may not hear that they need not any more.
 _HEED_EVERY_S = 0.05
+# How often a question is told to end: it may be between two statements when it hears of it.
+_INTERRUPTS = 20
 # A clock that ran ahead must not make "the newest 24 hours" a day in which nothing happened.
 _FUTURE = timedelta(hours=1)
 _NEWEST = "SELECT max(time) FROM packets WHERE time <= $latest"
@@ -96,12 +98,12 @@ class Desk:
         zone: str,
         key: Hashable,
         question: Callable[[Reader], T],
-        heed: Callable[[], object] = lambda: None,
+        heed: Callable[[], object] | None = None,
     ) -> T:
         """The answer to a question that `key` names fully beside snapshot and zone; raises what the question raises.
 
         Until it is there, `heed` is called again and again; what that raises ends the waiting, and the question too
-        where nobody else waits for it.
+        where nobody else waits for it. Who does not heed anything waits for nobody: they get CancelledError then.
         """
         place = (snapshot, zone, key)
         with self._lock:
@@ -109,22 +111,25 @@ class Desk:
             if asked is None:
                 asked = self._answers[place] = _Asked()
                 asked.future = self._pool.submit(self._answer, asked, zone, question)
-            asked.waiting += 1
+            asked.waiting += heed is not None
             self._answers.move_to_end(place)
             while len(self._answers) > _ANSWERS:
                 self._answers.popitem(last=False)
         try:
             while not asked.future.done():
                 wait([asked.future], _HEED_EVERY_S)
-                heed()
+                if heed:
+                    heed()
             answer: T = asked.future.result()
+            if asked.left:
+                raise CancelledError
             return answer
         except BaseException:
             self._leave(place, asked)
             raise
         finally:
             with self._lock:
-                asked.waiting -= 1
+                asked.waiting -= heed is not None
 
     def _answer(self, asked: _Asked, zone: str, question: Callable[[Reader], T]) -> T | None:
         """Ask, in a thread of the pool."""
@@ -149,8 +154,13 @@ class Desk:
                 del self._answers[place]
             asked.left = True
             asked.future.cancel()
-            if asked.reader:
-                asked.reader.interrupt()
+        # The next question finds the reader free that has most at hand.
+        for _ in range(_INTERRUPTS):
+            with self._lock:
+                if asked.reader:
+                    asked.reader.interrupt()
+            if wait([asked.future], _HEED_EVERY_S).done:
+                return
 
     def keep(self, key: Hashable, value: Any) -> None:
         """Keep what was found now, for all who look, until something newer is found."""

@@ -35,7 +35,7 @@ class Look:
     where: Where
     zone: tzinfo
     now: datetime
-    heed: Callable[[], object]
+    heed: Callable[[], object] | None
 
     @property
     def zone_name(self) -> str:
@@ -74,15 +74,15 @@ def view_of_link() -> tuple[View, tuple[str, ...]]:
     return links.read({name: st.query_params.get_all(name) for name in st.query_params})
 
 
-def look(view: View, heed: Callable[[], object] | None = None) -> Look:
-    """Look at the store now; raises StoreError where that cannot be. `heed` is called while answers are waited for."""
+def look(view: View) -> Look:
+    """Look at the store now; raises StoreError where that cannot be."""
     desk = desk_of(current().store)
     name = view.zone or current().zone
     zone = ZoneInfo(name)
     now = datetime.now(UTC)
     moment = desk.moment(name, now)
     span = links.span(view, now=now, newest=moment.newest, zone=zone)
-    return Look(view, desk, moment, span, links.condition(view, span, zone), zone, now, heed or heed_browser)
+    return Look(view, desk, moment, span, links.condition(view, span, zone), zone, now, heed_browser)
 
 
 def heed_browser() -> None:

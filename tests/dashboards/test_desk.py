@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,11 +80,22 @@ def test_question_goes_on_while_somebody_waits(desk: Desk) -> None:
         return 7
 
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(desk.ask, 1, "UTC", "slow", second)
+        other = pool.submit(desk.ask, 1, "UTC", "slow", second, lambda: None)
         wait_for(lambda: bool(desk._answers))
         with pytest.raises(Gone):
             desk.ask(1, "UTC", "slow", endless, leaving(0.1))
         assert other.result() == 7
+
+
+def test_question_asked_for_nobody_ends_with_the_one_who_waited(desk: Desk) -> None:
+    """Who asks ahead does not keep a question going: it ends when the one who came for the answer leaves."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(desk.ask, 1, "UTC", "endless", endless)
+        wait_for(lambda: bool(desk._answers))
+        with pytest.raises(Gone):
+            desk.ask(1, "UTC", "endless", endless, leaving(0.3))
+        with pytest.raises(CancelledError):
+            ahead.result(timeout=SOON_S)
 
 
 def test_same_question_is_asked_once(desk: Desk) -> None:
