@@ -19,7 +19,7 @@ from analytics.attribution import COLUMNS, JUDGED, attribute_sums, mentioned, ne
 from analytics.filters import Where
 from analytics.holders import ENDS, RESTLESS, local
 from analytics.intervals import VERDICT_KEY
-from analytics.schema import TABLE
+from analytics.schema import TABLE, transaction
 
 if TYPE_CHECKING:
     from analytics.reader import Reader
@@ -53,7 +53,7 @@ _ADD = f"""
 INSERT INTO flow_days BY NAME
 SELECT day, {", ".join(KEYS)}, sum(greatest(repeat_count, 1))::BIGINT AS packets, min(time) AS first,
     max(time) AS last, $upto::TIMESTAMPTZ AS upto
-FROM packets WHERE stored_at > $since AND stored_at <= $upto AND follow_up IS NULL
+FROM packets WHERE stored_at > $since AND stored_at <= $upto AND follow_up IS NULL AND hash(source_ip) % $parts = $part
 GROUP BY ALL ORDER BY day, source_ip, destination_ip
 """
 # Whether such a packet was denied at its source or at its destination, only a verdict tells.
@@ -62,14 +62,19 @@ _MARK = "SELECT max(upto) FROM flow_days"
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
-def add_up(connection: duckdb.DuckDBPyConnection, most: int) -> bool:
-    """Add the sums of at most about so many packets; False where there is nothing worth it. Times are UTC here."""
+def add_up(connection: duckdb.DuckDBPyConnection, most: int, parts: int = 1) -> bool:
+    """Add the sums of at most about so many packets; False where there is nothing worth it. Times are UTC here.
+
+    Of several parts, each with some of the sources, only one is in memory; they are stored together.
+    """
     row = connection.execute(_MARK).fetchone()
     since = row[0] if row and row[0] else _NEVER
     upto, waiting = connection.execute(_NEXT, {"upto": since, "most": most}).fetchone() or (None, 0)
     if upto is None or waiting < ENOUGH:
         return False
-    connection.execute(_ADD, {"since": since, "upto": upto})
+    with transaction(connection):
+        for part in range(parts):
+            connection.execute(_ADD, {"since": since, "upto": upto, "parts": parts, "part": part})
     return True
 
 

@@ -31,6 +31,7 @@ _ENOUGH = 16
 # The most packets whose sums are made at once and in one round: a follower has little memory, and rows to commit.
 _SUMMED = 100_000
 _SUMMED_IN_ROUND = 8 * _SUMMED
+_SUMMED_IN_PARTS = 4
 # The clock is in doubt after a jump of so much, and for as long.
 _DOUBT_S = 3600.0
 
@@ -125,7 +126,7 @@ def maintain(connection: duckdb.DuckDBPyConnection, store: Store, keep: timedelt
     connection.execute(_TAKEN, {"before": now - _TAKEN_FOR, "waiting": waiting})
     envelope.tidy(store)
     for _ in range(0, _SUMMED_IN_ROUND, _SUMMED):
-        if not add_up(connection, _SUMMED):
+        if not add_up(connection, _SUMMED, _SUMMED_IN_PARTS):
             break
     connection.execute("CALL ducklake_flush_inlined_data('denylog')")
     _expire(connection, now - SNAPSHOT_TIME)

@@ -7,7 +7,8 @@ The columns of `packets` are `parser.FIELDS`, then where and when the row came i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -335,10 +336,10 @@ def migrate(
     if found > len(steps):
         check_version(where, found, steps)
     for number in range(found, len(steps)):
-        _transaction(connection, [*steps[number](), *_fact("schema_version", str(number + 1))])
+        _run(connection, [*steps[number](), *_fact("schema_version", str(number + 1))])
     digest = f"{len(steps)} {hashlib.blake2b(''.join(descriptions()).encode(), digest_size=16).hexdigest()}"
     if connection.execute("SELECT value FROM meta WHERE key = 'descriptions'").fetchone() != (digest,):
-        _transaction(connection, [*descriptions(), *_fact("descriptions", digest)])
+        _run(connection, [*descriptions(), *_fact("descriptions", digest)])
     options = {**OPTIONS, "parquet_row_group_size": str(row_group)}
     for key, value in _missing_options(connection, options):
         connection.execute(f"CALL denylog.set_option({_text(key)}, {_text(value)})")
@@ -348,15 +349,23 @@ def _fact(key: str, value: str) -> tuple[str, str]:
     return f"DELETE FROM meta WHERE key = {_text(key)}", f"INSERT INTO meta VALUES ({_text(key)}, {_text(value)})"
 
 
-def _transaction(connection: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All that is done while this lasts, or nothing of it."""
     connection.execute("BEGIN")
     try:
-        for statement in statements:
-            connection.execute(statement)
+        yield
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        with suppress(duckdb.Error):  # a failed COMMIT has already rolled back
+            connection.execute("ROLLBACK")
         raise
+
+
+def _run(connection: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
+    with transaction(connection):
+        for statement in statements:
+            connection.execute(statement)
 
 
 def _missing_options(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -230,3 +230,24 @@ def test_an_export_of_some_packets_has_no_sums(store: str, tmp_path: Path) -> No
         export(store, str(target), where=where(chosen, now=DAY, zone=UTC))
         with duckdb.connect(target) as connection:
             assert connection.execute("SELECT count(*) > 0 FROM flow_days").fetchone() == (expected,)
+
+
+def test_sums_in_parts_are_stored_together(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one of several parts cannot be made, none is there, and the next round makes all."""
+    monkeypatch.setattr(daily, "ENOUGH", 1)
+    rows = [{"source_ip": address} for address in (*ADDRESSES, *(f"10.0.0.{number}" for number in range(20)))]
+    with Writer(folder) as writer:
+        writer.commit(make_commit(rows))
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                daily, "_ADD", daily._ADD.replace("greatest(", "CASE WHEN $part = 2 THEN error('cut') END, greatest(")
+            )
+            with pytest.raises(duckdb.Error):
+                daily.add_up(writer._live(), 100, 4)
+        assert _totals(folder)[0][0] == len(rows)
+        with Reader(folder) as reader:
+            assert reader.rows("FROM flow_days").rows == []
+        assert daily.add_up(writer._live(), 100, 4)
+    assert _totals(folder)[0][0] == len(rows)
+    with Reader(folder) as reader:
+        assert reader.rows("SELECT sum(packets)::INTEGER, count(DISTINCT upto) FROM flow_days").rows == [(len(rows), 1)]
