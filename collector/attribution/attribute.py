@@ -28,30 +28,40 @@ _COUNTS = """
 SELECT decided_by, sum(packet_count)::BIGINT AS packets, min(time) AS first, max(time) AS last
 FROM denied WHERE {where} GROUP BY decided_by
 """
+_OVERLAP_MINUTES = 15
+"""What was stored so long before the newest verdict counts as new: while a run judges, others store objects and packets
+that it does not see."""
 # What was judged before is judged again where an object was stored since: any object but a pod matters to every packet
-# from then on, a pod to its own.
+# from then on, a pod to its own. So are packets that came since, which an older verdict may not have been about.
 _FLOWS = """
-WITH judged AS (SELECT max(stored_at) AS at FROM verdicts),
+WITH judged AS (SELECT max(stored_at) - to_minutes({overlap}) AS at FROM verdicts),
 news AS (SELECT * FROM objects, judged WHERE stored_at > judged.at AND list_contains($kinds, kind)),
 moved AS (
     SELECT unnest(addresses) AS address, interface FROM objects
     WHERE kind = 'Pod' AND (namespace, name) IN (SELECT (namespace, name) FROM news WHERE kind = 'Pod')
-), cuts AS (SELECT unnest($cuts::TIMESTAMPTZ[]) AS cut), unsettled AS (
-    SELECT {key}, source_port, time, node, packet_count, denied_by, decided_by, why FROM denied
+), begun AS (SELECT DISTINCT {flow} AS flow, valid_from FROM verdicts),
+cuts AS (SELECT unnest($cuts::TIMESTAMPTZ[]) AS cut UNION SELECT valid_from FROM begun), unsettled AS (
+    SELECT {key}, source_port, {flow} AS flow, time, node, packet_count, denied_by, decided_by, why FROM denied
     WHERE ({where}) AND (decided_by IS NULL OR (decided_by = 'prefix' AND list_contains($log_policies,
         CASE WHEN policy_namespace IS NULL THEN policy_name ELSE policy_namespace || '/' || policy_name END)
     ) OR (decided_by = 'engine' AND (
-        $again OR time >= (SELECT min(valid_from) FROM news WHERE kind <> 'Pod')
+        $again OR stored_at > (SELECT judged.at FROM judged)
+        OR time >= (SELECT min(valid_from) FROM news WHERE kind <> 'Pod')
         OR source_ip IN (SELECT address FROM moved) OR destination_ip IN (SELECT address FROM moved)
         OR in_interface IN (SELECT interface FROM moved) OR out_interface IN (SELECT interface FROM moved))))
 )
 SELECT {key}, CASE WHEN $source_ports THEN source_port END AS source_port, denied_by, decided_by, why,
-    min(time) AS time,
+    min(time) AS time, max(valid_from) AS begun,
     arg_min(node, time) AS node, sum(packet_count)::BIGINT AS packets
 FROM unsettled ASOF LEFT JOIN cuts ON unsettled.time >= cuts.cut
+    ASOF LEFT JOIN begun ON unsettled.flow = begun.flow AND unsettled.time >= begun.valid_from
 GROUP BY {key}, CASE WHEN $source_ports THEN source_port END, denied_by, decided_by, why, cut
 ORDER BY time, {key}
 """
+
+
+_FLOW = f"row({', '.join(FLOW[1:])})::VARCHAR"
+"""The columns of a verdict's flow as one text, in which null equals null."""
 
 
 @dataclass(slots=True)
@@ -117,7 +127,8 @@ def _unsettled(archive: StoredArchive, past: Past, period: Span, again: bool) ->
         "source_ports": past.by_source_port,
         "again": again,
     }
-    return archive.reader.rows(_FLOWS.format(key=", ".join(FLOW), where=archive.chosen.sql), parameters).dicts()
+    sql = _FLOWS.format(key=", ".join(FLOW), flow=_FLOW, overlap=_OVERLAP_MINUTES, where=archive.chosen.sql)
+    return archive.reader.rows(sql, parameters).dicts()
 
 
 class _Judge:
@@ -142,7 +153,7 @@ class _Judge:
             self._leave(key, row, ruling)
             if decided:
                 self._account.by_engine -= row["packets"]
-                yield key, _verdict(row, _ended(ruling))
+                yield key, _verdict(row, _ended(row, ruling))
             return
         self._account.by_prefix -= row["packets"] * (decided == "prefix")
         self._account.by_engine += row["packets"] * (decided != "engine")
@@ -171,9 +182,19 @@ def _example(row: Row, why: Open) -> str:
     return f"{row['source_ip']} to {row['destination_ip']} {row['protocol']}{port}: {why.why}"
 
 
-def _ended(why: Open) -> Ruling:
+def _ended(row: Row, why: Open) -> Ruling:
     """A verdict that holds for no time: it ends the one before it."""
-    return Ruling((), why.why, "", Span(why.span.since, why.span.since))
+    begin = _begin(row, why.span)
+    return Ruling((), why.why, "", Span(begin, begin))
+
+
+def _begin(row: Row, span: Span) -> datetime:
+    """From when on a new verdict holds: no earlier than the one that it corrects.
+
+    Of two verdicts the one that begins later counts. Where the boundary at which that one begins is known no longer,
+    the new one would begin before it, and never count.
+    """
+    return max(span.since, row["begun"] or span.since)
 
 
 def _verdict(row: Row, ruling: Ruling) -> VerdictRow:
@@ -181,7 +202,7 @@ def _verdict(row: Row, ruling: Ruling) -> VerdictRow:
     return VerdictRow(
         direction=ruling.direction or None,
         **{name: row[name] for name in (*FLOW[1:], "source_port")},
-        valid_from=ruling.span.since,
+        valid_from=_begin(row, ruling.span),
         valid_until=None if until == ALWAYS.until else until,
         denied_by=ruling.denied_by,
         why=ruling.why,

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from analytics import Writer
-from tests.attribution.cluster import Store, calico, line, pod, policy
+from analytics.additions import Additions, VerdictRow
+from analytics.inbox import deposit
+from collector.attribution import attribute as attribution
+from tests.attribution.cluster import START, Store, calico, interface, line, pod, policy
 
 API, DB = pod("shop/api", "10.1.0.1"), pod("shop/db", "10.1.0.2")
 LOG = {"action": "Log"}
@@ -144,3 +152,74 @@ def test_a_snapshot_without_policies_or_with_one_that_cannot_be_read_is_refused(
     assert (bad.exit_code, bad.stdout) == (2, "")
     for words in (("--at", "2999-01-01"), ("--at", "soon"), ("--at", "2h", "--valid-from", "1h")):
         assert store.run("policies", "snapshot", "-", *words, text="").exit_code == 2
+
+
+@pytest.fixture
+def strict(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of which nothing counts as new but what is: tests are quicker than the overlap of two runs."""
+    monkeypatch.setattr(attribution, "_OVERLAP_MINUTES", 0)
+    return store
+
+
+def test_an_old_verdict_is_not_about_packets_that_come_after_a_change(strict: Store) -> None:
+    """The policy was replaced before the packet, and another flow was judged in between."""
+    strict.ingest(TO_DB)
+    strict.snapshot(API, DB, policy("shop/old", DENY_ALL))
+    strict.attribute()
+    changed = policy("shop/new", DENY_ALL, made="2026-11-20T12:30:00Z")
+    strict.snapshot(API, DB, changed, words=("--at", "2026-11-20T12:31:00Z"))
+    strict.ingest(line("10.1.0.1", "10.1.0.2", "UDP SPT=40000 DPT=53 LEN=40", leaves="shop/db", after_s=3600))
+    assert strict.attribute()["verdicts"] == 1
+    strict.ingest(line("10.1.0.1", "10.1.0.2", leaves="shop/db", after_s=3700))
+    strict.attribute()
+    old, new = (["KubernetesNetworkPolicy shop/old"], ["KubernetesNetworkPolicy shop/new"])
+    assert [row["denied_by"] for row in strict.denied()] == [old, new, new]
+    assert strict.attribute()["verdicts"] == 0
+
+
+@pytest.mark.parametrize("minutes", [0, 20])
+def test_a_verdict_whose_boundary_vanished_is_corrected(strict: Store, minutes: int) -> None:
+    """An older verdict begins where no object changes, as far as is known now; it does not hide the new one."""
+    strict.ingest(line("10.1.0.1", "10.1.0.2", leaves="shop/db", after_s=3600))
+    strict.snapshot(API, DB, policy("shop/deny", DENY_ALL))
+    begin = START + timedelta(minutes=30)
+    ends = VerdictRow(
+        direction=None, in_interface="eth0", out_interface=interface("shop/db"), source_ip="10.1.0.1",
+        destination_ip="10.1.0.2", protocol="tcp", destination_port=5432, denied_by=("NetworkPolicy shop/gone",),
+        why="as it was known then", valid_from=begin, valid_until=begin + timedelta(minutes=minutes),
+    )  # fmt: skip
+    deposit(strict.path, Additions(verdicts=(ends,)))
+    assert strict.attribute()["verdicts"] == 1
+    assert [row["denied_by"] for row in strict.denied()] == [["KubernetesNetworkPolicy shop/deny"]]
+    assert strict.attribute()["verdicts"] == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_does_not_matter_when_one_asks(strict: Store, tmp_path: Path, seed: int) -> None:
+    """Snapshots of any time and packets, in any order, with judging in between: as if judged once, at the end."""
+    dice = random.Random(seed)
+    (tmp_path / "whole").mkdir()
+    whole = Store(tmp_path / "whole")
+    for number in range(9):
+        if dice.random() < 0.5:
+            chosen = dice.sample(("a", "b", "c"), dice.randint(1, 3))
+            objects = [policy(f"shop/{name}", dice.choice((DENY_ALL, ONLY_WEB))) for name in chosen]
+            at = f"2026-11-20T{dice.randint(10, 15)}:00:00Z"
+            words = ("--at", at, *(("--valid-from", at) if dice.random() < 0.7 else ()))
+            for each in (strict, whole):
+                each.snapshot(API, DB, *objects, words=words)
+        else:
+            lines = [
+                line("10.1.0.1", "10.1.0.2", kind, leaves="shop/db", after_s=dice.randint(-7000, 10_000) + number)
+                for kind in dice.sample((TCP, UDP), dice.randint(1, 2))
+            ]
+            for each in (strict, whole):
+                each.ingest(*lines)
+        strict.attribute()
+    whole.attribute()
+    columns = "time, protocol, denied_by, decided_by, why"
+    assert strict.denied(columns) == whole.denied(columns)
+    assert strict.attribute()["verdicts"] == 0
+
+
+TCP, UDP = "TCP SPT=40000 DPT=5432 WINDOW=64240 RES=0x00 SYN URGP=0", "UDP SPT=40000 DPT=53 LEN=40"
