@@ -344,8 +344,9 @@ def line_of(text: str, path: Sequence[str]) -> int:
             found = (*here, *_parts(assigned[1]))
         else:
             continue
-        if wanted[: len(found)] == found and len(found) > best[0]:
-            best = len(found), number
+        common = min(len(found), len(wanted))
+        if found[:common] == wanted[:common] and common > best[0]:
+            best = common, number
     return best[1]
 
 

@@ -237,6 +237,7 @@ def test_every_key_is_a_flag_and_a_variable() -> None:
         ("b.c = 1\n", ("b", "c"), 1),
         ("b = { c = 1 }\n", ("b", "c"), 1),
         ("[b.c]\nd = 1\n", ("b", "c", "d"), 2),
+        ("a = 1\n[b.c]\nd = 1\n", ("b",), 2),
     ],
 )
 def test_lines_of_keys(text: str, path: tuple[str, ...], line: int) -> None:
