@@ -8,6 +8,7 @@ What may be a little old is kept apart, with its age.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -28,13 +29,16 @@ T = TypeVar("T")
 
 # Each is a DuckDB of its own with two threads; more of them only wait for the same processor.
 _READERS = 2
+# One more is for the moment, which every page begins with: it does not queue behind long questions.
+_OPEN = _READERS + 1
 _ANSWERS = 256
 # How long somebody who waits may not hear that they need not any more.
 _HEED_EVERY_S = 0.05
-# How often a question is told to end: it may be between two statements when it hears of it.
+# How often a question is told to end before others go on without waiting for that.
 _INTERRUPTS = 20
 # A clock that ran ahead must not make "the newest 24 hours" a day in which nothing happened.
 _FUTURE = timedelta(hours=1)
+_SNAPSHOT = "SELECT id FROM ducklake_current_snapshot('denylog')"
 _NEWEST = "SELECT max(time) FROM packets WHERE time <= $latest"
 
 
@@ -74,23 +78,23 @@ class Desk:
 
     def __init__(self, store: str) -> None:
         self._store = store
-        self._places = threading.BoundedSemaphore(_READERS)
+        self._places = threading.BoundedSemaphore(_OPEN)
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, int], Reader]] = []
         self._pool = ThreadPoolExecutor(_READERS, "desk")
         self._answers: OrderedDict[Hashable, _Asked] = OrderedDict()
         self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
-
-    def snapshot(self, zone: str) -> int:
-        """The number of the store's newest snapshot; raises StoreError."""
-        with self.reader(zone) as reader:
-            found = reader.rows("SELECT id FROM ducklake_current_snapshot('denylog')").rows
-        return int(found[0][0])
+        self._moment: Moment | None = None
 
     def moment(self, zone: str, now: datetime) -> Moment:
         """The store as it is now; raises StoreError."""
-        snapshot = self.snapshot(zone)
-        return self.ask(snapshot, zone, ("moment",), lambda reader: _moment(reader, snapshot, now))
+        with self.reader(zone) as reader:
+            snapshot = int(reader.rows(_SNAPSHOT).rows[0][0])
+            known = self._moment
+            if known is None or known.snapshot != snapshot:
+                newest = reader.rows(_NEWEST, {"latest": now + _FUTURE}).rows[0][0]
+                self._moment = known = Moment(snapshot, newest)
+            return known
 
     def ask(
         self,
@@ -155,12 +159,23 @@ class Desk:
             asked.left = True
             asked.future.cancel()
         # The next question finds the reader free that has most at hand.
-        for _ in range(_INTERRUPTS):
+        if not self._press(asked, _INTERRUPTS):
+            self._press_on(asked)
+
+    def _press(self, asked: _Asked, times: int) -> bool:
+        """Tell a question to end, as often as that; it may be between two statements. Says whether it has ended."""
+        for _ in range(times):
             with self._lock:
                 if asked.reader:
                     asked.reader.interrupt()
-            if wait([asked.future], _HEED_EVERY_S).done:
-                return
+            # A question that was only queued is done without `wait` knowing.
+            if asked.future.done() or wait([asked.future], _HEED_EVERY_S).done:
+                return True
+        return False
+
+    def _press_on(self, asked: _Asked) -> None:
+        """Tell a question to end until it has, while others go on."""
+        threading.Thread(target=self._press, args=(asked, sys.maxsize), name="end").start()
 
     def keep(self, key: Hashable, value: Any) -> None:
         """Keep what was found now, for all who look, until something newer is found."""
@@ -180,8 +195,9 @@ class Desk:
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for asked in self._answers.values():
-                if asked.reader:
-                    asked.reader.interrupt()
+                asked.left = True
+                if not asked.future.done():
+                    self._press_on(asked)
             for _, reader in self._idle:
                 reader.close()
             self._idle.clear()
@@ -209,7 +225,7 @@ class Desk:
             # The one used last has most of what it needs at hand.
             fit = [entry for entry in self._idle if entry[0] == which and entry[1].zone == zone]
             found = fit[-1] if fit else None
-            entry = found or (self._idle[0] if len(self._idle) >= _READERS else None)
+            entry = found or (self._idle[0] if len(self._idle) >= _OPEN else None)
             if entry:
                 self._idle.remove(entry)
         if entry and not found:
@@ -224,11 +240,6 @@ class Desk:
             found = os.stat(store.catalog)
             return found.st_dev, found.st_ino
         return 0, 0
-
-
-def _moment(reader: Reader, snapshot: int, now: datetime) -> Moment:
-    newest = reader.rows(_NEWEST, {"latest": now + _FUTURE}).rows[0][0]
-    return Moment(snapshot, newest)
 
 
 def key_of(where: Where) -> Hashable:

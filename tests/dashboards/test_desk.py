@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -96,6 +97,32 @@ def test_question_asked_for_nobody_ends_with_the_one_who_waited(desk: Desk) -> N
             desk.ask(1, "UTC", "endless", endless, leaving(0.3))
         with pytest.raises(CancelledError):
             ahead.result(timeout=SOON_S)
+
+
+def test_moment_does_not_queue_behind_questions(desk: Desk) -> None:
+    """With more endless questions than are asked at once, a page still begins at once; who waited in the queue and
+    leaves is let go at once, too."""
+    over = threading.Event()
+
+    def until_over() -> None:
+        if over.is_set():
+            raise Gone
+
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(desk.ask, 1, "UTC", name, endless, until_over) for name in ("a", "b")]
+        try:
+            wait_for(lambda: len(desk._answers) == 2 and all(asked.reader for asked in desk._answers.values()))
+            assert desk.moment("UTC", datetime.now(UTC)).newest is None
+            begin = time.monotonic()
+            with pytest.raises(Gone):
+                desk.ask(1, "UTC", "queued", endless, leaving(0))
+            assert time.monotonic() - begin < 1
+            assert not any(asked.done() for asked in busy)
+        finally:
+            over.set()
+        for asked in busy:
+            with pytest.raises(Gone):
+                asked.result(timeout=SOON_S)
 
 
 def test_same_question_is_asked_once(desk: Desk) -> None:
