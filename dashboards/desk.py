@@ -88,7 +88,7 @@ class Desk:
 
     def moment(self, zone: str, now: datetime) -> Moment:
         """The store as it is now; raises StoreError."""
-        with self.reader(zone) as reader:
+        with self.reader(zone, brief=True) as reader:
             snapshot = int(reader.rows(_SNAPSHOT).rows[0][0])
             known = self._moment
             if known is None or known.snapshot != snapshot:
@@ -205,11 +205,14 @@ class Desk:
             self._kept.clear()
 
     @contextmanager
-    def reader(self, zone: str) -> Iterator[Reader]:
-        """A reader of the store as it stands in its folder now; waits where all are busy. Raises StoreError."""
+    def reader(self, zone: str, *, brief: bool = False) -> Iterator[Reader]:
+        """A reader of the store as it stands in its folder now; waits where all are busy. Raises StoreError.
+
+        A `brief` question needs nothing at hand: it leaves the reader that was used last to the others.
+        """
         with self._places:
             which = self._identity()
-            reader = self._take(which, zone) or Reader(self._store, zone=zone)
+            reader = self._take(which, zone, brief) or Reader(self._store, zone=zone)
             try:
                 yield reader
             except BaseException:
@@ -217,14 +220,14 @@ class Desk:
                 reader.close()
                 raise
             with self._lock:
-                self._idle.append((which, reader))
+                self._idle.insert(0 if brief else len(self._idle), (which, reader))
 
-    def _take(self, which: tuple[int, int], zone: str) -> Reader | None:
+    def _take(self, which: tuple[int, int], zone: str, brief: bool) -> Reader | None:
         """An idle reader of this store in this zone; others are closed, so that no more are open than may be used."""
         with self._lock:
             # The one used last has most of what it needs at hand.
             fit = [entry for entry in self._idle if entry[0] == which and entry[1].zone == zone]
-            found = fit[-1] if fit else None
+            found = fit[0 if brief else -1] if fit else None
             entry = found or (self._idle[0] if len(self._idle) >= _OPEN else None)
             if entry:
                 self._idle.remove(entry)
