@@ -7,21 +7,26 @@ lower bounds because log lines are missing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import duckdb
+
 from analytics.engine import quoted
 from analytics.filters import Where
+from analytics.findings_facts import PLACE, gather, question, used
 from analytics.findings_rules import RULE, SEVERITIES, Settings
-from analytics.findings_sql import PLACE, query
+from analytics.findings_sql import flat, steps
+from analytics.findings_summary import summary, tables
 from analytics.reader import Reader
+from analytics.store import StoreError
 
-SHOWN = 20
-"""A finding names at most so many ports, targets and addresses, beside their number."""
 _SETTINGS = Settings()
 _EVERYTHING = Where()
+_TOO_MUCH = "holds more packets of this time than fit in the memory and the folder for temporary files of a reader"
+_LESS = "ask for less with --since, --until, --rule or a filter, or give TMPDIR more space"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,39 @@ def findings(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    rules: Collection[str] = RULE,
 ) -> list[Finding]:
     """The findings in the packets that `where` names, by their first packet; raises StoreError or QueryError.
 
     `since` and `until` choose by the time of a finding's packets. Give times here and not in `where`, which would hide
-    the earlier days that spikes and first-seen pairs are compared with.
+    the earlier days that spikes and first-seen pairs are compared with. `rules` are those to look for; fewer take less.
     """
-    asked = query(where, settings, since, until)
-    found = [_finding(row, settings) for row in reader.rows(asked.sql, asked.parameters).dicts()]
+    found = [_finding(row, settings) for row in _found(reader, where, settings, since, until, rules)]
     return list(_with_bounds(reader, found, settings))
+
+
+def _found(
+    reader: Reader,
+    where: Where,
+    settings: Settings,
+    since: datetime | None,
+    until: datetime | None,
+    rules: Collection[str],
+) -> list[dict[str, Any]]:
+    """A row for each finding; the tables that it is made of are gone afterwards, whatever happens."""
+    asked = question(reader, where, since, until)
+    values = {**asked.parameters, **flat(settings)}
+    try:
+        gather(reader, asked, settings)
+        for name, sql in (steps(settings, rules, asked.asked) | tables(rules)).items():
+            reader.keep(name, sql, used(sql, values))
+        return reader.rows(summary(since)).dicts()
+    except StoreError as error:
+        if isinstance(error.__cause__, duckdb.OutOfMemoryException):
+            raise StoreError(reader.store.folder, _TOO_MUCH, _LESS, retryable=True) from error
+        raise
+    finally:
+        reader.forget()
 
 
 def at_least(found: Sequence[Finding], severity: str) -> list[Finding]:
@@ -97,8 +126,6 @@ def _finding(row: Mapping[str, Any], settings: Settings) -> Finding:
     within = row["to_inside"] if rule.name == "first_seen" else subject.inside
     technique = rule.techniques[0 if within else 1]
     identity = "\n".join((rule.name, subject.name, row["about"], row["first"].isoformat()))
-    targets = sorted(row["targets"] if rule.name != "horizontal_sweep" else row["target_ips"])
-    ports = sorted(row["ports"] or ())
     found = Finding(
         id=hashlib.blake2b(identity.encode(), digest_size=8).hexdigest(),
         rule=rule.name,
@@ -107,12 +134,12 @@ def _finding(row: Mapping[str, Any], settings: Settings) -> Finding:
         subject=subject,
         about=row["about"],
         **{name: row[name] for name in ("first", "last", "packets", "attempts", "measure")},
-        targets=tuple(targets[:SHOWN]),
-        target_count=len(targets),
-        protocols=tuple(sorted(row["protocols"])),
-        ports=tuple(ports[:SHOWN]),
-        port_count=len(ports),
-        nodes=tuple(sorted(node for node in row["nodes"] if node)),
+        targets=tuple(row["targets"]),
+        target_count=row["targets_count"],
+        protocols=tuple(row["protocols"] or ()),
+        ports=tuple(row["ports"] or ()),
+        port_count=row["ports_count"] or 0,
+        nodes=tuple(row["nodes"] or ()),
         technique=None if technique == "-" else technique,
         lower_bound=None,
         evidence="",
@@ -126,9 +153,9 @@ def _subject(row: Mapping[str, Any]) -> Subject:
     name, kind = row["subject"], "workload" if row["known"] else "address"
     if row["rule"] == "spike":
         kind = "place"
-    elif row["rule"] == "spoofed_source" and "/" not in name and name not in row["sources"]:
+    elif row["rule"] == "spoofed_source" and "/" not in name and not row["own_address"]:
         kind = "interface"
-    return Subject(kind, name, tuple(sorted(row["sources"])[:SHOWN]), row["inside"])
+    return Subject(kind, name, tuple(row["sources"]), row["inside"])
 
 
 # One sentence for each rule; the names are those of `_words`.

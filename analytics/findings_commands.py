@@ -60,8 +60,7 @@ def findings(
         from analytics.findings import at_least
         from analytics.findings import findings as ask
 
-        found = at_least(ask(reader, condition, wanted, since=since, until=until), severity)
-        found = [finding for finding in found if not chosen or finding.rule in chosen]
+        found = at_least(ask(reader, condition, wanted, since=since, until=until, rules=chosen or RULE), severity)
         found = _compared(reader, found, wanted, only_new, recording, zone)
         show(_rows(found, output), output, zone)
     _narrate(found, output)

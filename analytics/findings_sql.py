@@ -1,142 +1,101 @@
-"""The rules in SQL: one query that finds all of them, in few passes over the packets and without a row in Python.
+"""The rules in SQL: steps that are taken one after the other, each a table of numbers that the next ones read.
 
 Rule: what one rule explains, a later one does not count again: a scanner's tries belong to the scan, regular calls to
-the beacon, and a client that is just misconfigured makes no spike. Replies are nobody's attempt.
+the beacon, and a client that is just misconfigured makes no spike. Replies are nobody's attempt. A step that counts
+different things groups twice, which spills, and a window is laid only over what grouping could not decide.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 
-from analytics.attribution import needs, select
-from analytics.filters import Context, Where
-from analytics.findings_rules import LOOKBACK, Settings, muted
-from analytics.intervals import RELATIONS, closure, packet_addresses
+from analytics.findings_facts import SLOT_US, seen
+from analytics.findings_rules import Settings
 
-# Classes of addresses that are a cluster's, or its owner's.
-_INSIDE = """
-('pod', 'unknown pod', 'node', 'service', 'host endpoint', 'host-network pod', 'private', 'unique-local', 'shared',
-'link-local', 'loopback')
-""".strip()
-
-# What is sent to everybody nearby is heard by no one far away: a beacon is not among it.
-_TO_ALL = "('multicast', 'broadcast', 'this network', 'unspecified')"
-
-# An answer, or what is left of a connection that the node has forgotten: an attempt has a SYN without an ACK, or comes
-# from a port of the range that systems give to clients (Linux: 32768 on), or goes to a port below it. ICMP asks with
-# types 8, 13 and 17 (RFC 792, RFC 950), ICMPv6 with 128 (RFC 4443); any other type answers or reports. Masquerading
-# and resolvers ask from any port above 1023: what comes to one of those from a system port (RFC 6335) answers too.
-_REPLY = """
-CASE WHEN protocol IN ('icmp', 'icmpv6') THEN icmp_type NOT IN (8, 13, 17, 128)
-    WHEN list_has_all(tcp_flags, ['SYN', 'ACK']) OR list_contains(tcp_flags, 'RST') THEN true
-    WHEN list_contains(tcp_flags, 'SYN') THEN false
-    ELSE (source_port < 32768 AND destination_port >= 32768) OR (source_port < 1024 AND destination_port >= 1024) END
-""".strip()
-
-# The packets, by five minutes and by all that tells who tries what; attribution, which costs more than counting, comes
-# after. A system sends a SYN (or a question to a name server) again from the same port: all lines of one flow within a
-# slot are one attempt, and so are those on both sides of the edge of a slot. Linux waits at most 32 s between two SYNs
-# (net.ipv4.tcp_syn_retries 6: after 1, 3, 7, 15, 31 and 63 s); a minute leaves room.
-_BASE: dict[str, str] = {
-    "asked": f"""
-SELECT time, node, direction, source_ip, destination_ip, protocol, destination_port, in_interface, out_interface,
-    greatest(repeat_count, 1) AS packet_count, epoch_us(time) // 300_000_000 AS number,
-    hash(source_port, icmp_id, icmp_seq) AS flow, hash(protocol, destination_port) AS service,
-    hash(node, direction, source_ip, destination_ip, protocol, destination_port, in_interface, out_interface) AS same
-FROM {{packets}} follow_up IS NULL AND time IS NOT NULL AND source_ip IS NOT NULL AND destination_ip IS NOT NULL
-    AND {{time}} AND NOT coalesce({_REPLY}, false)""",
-    "slots": """
-SELECT same, number, min(time) AS time, max(time) AS last, sum(packet_count)::BIGINT AS packets,
-    list_unique(list(flow)) AS attempts, any_value(service) AS service, any_value(node) AS node,
-    any_value(direction) AS direction, any_value(source_ip) AS source_ip, any_value(destination_ip) AS destination_ip,
-    any_value(protocol) AS protocol, any_value(destination_port) AS port, any_value(in_interface) AS in_interface,
-    any_value(out_interface) AS out_interface, 0 AS repeat_count,
-    NULL AS follow_up, list(flow) FILTER (epoch_us(time) % 300_000_000 < 60_000_000) AS opening,
-    list(flow) FILTER (epoch_us(time) % 300_000_000 >= 240_000_000) AS closing
-FROM asked GROUP BY same, number""",
-    "tries": """
-SELECT * EXCLUDE (opening, closing, attempts), attempts - CASE WHEN lag(number) OVER slots = number - 1
-    THEN coalesce(len(list_intersect(opening, lag(closing) OVER slots)), 0) ELSE 0 END AS attempts
-FROM slots WINDOW slots AS (PARTITION BY same ORDER BY number)""",
-}
-PLACE = (
-    "coalesce(CASE direction WHEN 'ingress' THEN destination_namespace WHEN 'egress' THEN source_namespace END, "
-    "destination_namespace, source_namespace, node)"
-)
-"""Where a packet was denied: the namespace of that side, or the node."""
-
-_HITS = f"""
-hash(same, number) AS id, to_timestamp(number * 300) AS slot, time AS first, last, packets, attempts, service,
-    protocol, port, node, in_interface, source_ip, destination_ip, source_namespace,
-    coalesce(source_namespace || '/' || source_workload, source_ip) AS source,
-    coalesce(destination_namespace || '/' || destination_workload, destination_ip) AS destination,
-    source_workload IS NOT NULL AS known, source_class IN ('pod', 'unknown pod') AS from_pod,
-    coalesce(source_class IN {_INSIDE}, false) AS inside, coalesce(destination_class IN {_INSIDE}, false) AS to_inside,
-    destination_workload IS NULL AND destination_class = 'unknown pod' AS to_nobody,
-    coalesce(destination_class IN {_TO_ALL}, false) AS to_all, {PLACE} AS place,
-    CASE WHEN source_class IN ('node', 'host-network pod') THEN source_node END AS source_node,
-    source_by = 'interface' AS by_interface,
-    attribution_conflict AND (source_by = 'interface' OR starts_with(in_interface, 'cali')) AS conflict"""
-_ATTRIBUTION = (
-    "source_namespace", "source_workload", "source_class", "source_by", "source_node", "destination_namespace",
-    "destination_workload", "destination_class", "attribution_conflict",
-)  # fmt: skip
-_BASE |= {
-    **{name: RELATIONS[name].sql.replace("{", "{{").replace("}", "}}") for name in closure(needs(_ATTRIBUTION))},
-    "packet_addresses": packet_addresses("slots"),
-    "attributed": select(_ATTRIBUTION, "tries"),
-    "hits": f"SELECT {_HITS} FROM attributed WHERE NOT coalesce({{muted}}, false)",
-}
+_DAY_US = 86_400_000_000
 
 
 def _sessions(rows: str, key: str, pause: str) -> str:
-    """The rows with the number of their session: rows of one key with pauses of at most `pause` between them."""
+    """The sessions of rows: those of one key with pauses of at most `pause` between them. A session has a number, and
+    its rows have their `first` from `began` to `ended`. Rows within one `pause` are never apart."""
     return f"""
-SELECT * EXCLUDE opens, sum(opens) OVER (PARTITION BY {key} ORDER BY first, last ROWS UNBOUNDED PRECEDING) AS session
-FROM (SELECT *, CASE WHEN first - max(last) OVER (PARTITION BY {key} ORDER BY first, last
-    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) <= {pause} THEN 0 ELSE 1 END AS opens FROM ({rows}))"""
+SELECT {key}, session, min(first) AS began, max(newest) AS ended FROM (
+    SELECT *, sum(opens) OVER (PARTITION BY {key} ORDER BY first ROWS UNBOUNDED PRECEDING) AS session
+    FROM (SELECT *, CASE WHEN first - max(last) OVER (PARTITION BY {key} ORDER BY first
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) <= {pause} THEN 0 ELSE 1 END AS opens
+        FROM (SELECT {key}, min(first) AS first, max(first) AS newest, max(last) AS last
+            FROM {rows} GROUP BY {key}, first // {pause}))) GROUP BY {key}, session"""
 
 
-def _summary(rule: str, key: str = "source", subject: str = "source", about: str = "''", measure: str = "NULL") -> str:
-    """The findings of a rule from its marks: `id` of a hit, `session`, and perhaps more; `about` tells apart findings
-    of one subject."""
+def _marks(
+    rule: str,
+    rows: str,
+    subject: str = "source",
+    target: str = "NULL::INTEGER",
+    service: str = "NULL::UBIGINT",
+    measure: str = "NULL::DOUBLE",
+    apart: str = "0::UBIGINT",
+) -> str:
+    """What a rule found, by ends and doors; `subject`, `target`, `service` and `session` make one finding. `measure` is
+    kept for each of `apart`."""
     return f"""
-SELECT '{rule}' AS rule, any_value({subject}) AS subject, {about} AS about, min(first) AS first, max(last) AS last,
-    sum(packets)::BIGINT AS packets, sum(attempts)::BIGINT AS attempts, bool_or(known) AS known,
-    bool_or(inside) AS inside, bool_or(to_inside) AS to_inside, any_value(source_node) AS source_node,
-    list(DISTINCT source_ip) AS sources, list(DISTINCT destination) AS targets,
-    list(DISTINCT destination_ip) AS target_ips, list(DISTINCT port) FILTER (port IS NOT NULL) AS ports,
-    list(DISTINCT protocol) AS protocols, list(DISTINCT node) AS nodes, ({measure})::DOUBLE AS measure
-FROM hits JOIN {rule}_marks USING (id) GROUP BY {key}, session"""
+SELECT '{rule}' AS rule, {subject} AS subject, {target} AS target, {service} AS service, session, source_end,
+    destination_end, door, {apart} AS apart, min(first) AS first, max(last) AS last, sum(packets)::BIGINT AS packets,
+    sum(attempts)::BIGINT AS attempts, max({measure}) AS measure
+FROM {rows} GROUP BY ALL"""
 
 
-_SERVICE = "any_value(protocol) || '/' || any_value(port)"
-
+# Within a day that is cut at midnight there are at most as many as within some day: where those are enough, no window
+# has to be laid.
 _VERTICAL = {
     "vertical_pairs": """
-SELECT source, destination FROM {vertical_scan} WHERE port IS NOT NULL GROUP BY ALL
-HAVING count(DISTINCT service) >= least($vertical_scan_ports, $vertical_scan_slow_ports, $vertical_scan_pod_ports)""",
-    "vertical_rows": _sessions(
-        "SELECT id, source, destination, service, from_pod, first, last FROM {vertical_scan} "
-        "SEMI JOIN vertical_pairs USING (source, destination) WHERE port IS NOT NULL",
+SELECT source, destination
+FROM (SELECT DISTINCT source, destination, service FROM {vertical_scan} WHERE port IS NOT NULL) GROUP BY ALL
+HAVING count(*) >= least($vertical_scan_ports, $vertical_scan_slow_ports, $vertical_scan_pod_ports)""",
+    "vertical_sessions": _sessions(
+        "{vertical_scan} SEMI JOIN vertical_pairs USING (source, destination) WHERE port IS NOT NULL",
         "source",
         "$vertical_scan_cooldown",
     ),
+    "vertical_days": """
+SELECT source, session, destination, service, first // $vertical_scan_slow_window AS day, bool_or(from_pod) AS from_pod
+FROM {vertical_scan} SEMI JOIN vertical_pairs USING (source, destination) JOIN vertical_sessions USING (source)
+WHERE port IS NOT NULL AND first BETWEEN began AND ended GROUP BY ALL""",
+    "vertical_totals": """
+SELECT source, session, destination, count(*) AS ports,
+    CASE WHEN bool_or(from_pod) THEN $vertical_scan_pod_ports ELSE $vertical_scan_slow_ports END AS enough
+FROM (SELECT source, session, destination, service, bool_or(from_pod) AS from_pod FROM vertical_days GROUP BY ALL)
+GROUP BY ALL HAVING ports >= least($vertical_scan_ports, enough)""",
+    "vertical_sure": """
+SELECT DISTINCT source, session, destination FROM (
+    SELECT source, session, destination, day, count(*) AS ports FROM vertical_days GROUP BY ALL
+) AS days JOIN vertical_totals AS totals USING (source, session, destination) WHERE days.ports >= enough""",
+    "vertical_rows": """
+SELECT source, session, destination, service, first, enough FROM {vertical_scan} JOIN vertical_sessions USING (source)
+JOIN (FROM vertical_totals ANTI JOIN vertical_sure USING (source, session, destination))
+    USING (source, session, destination)
+WHERE port IS NOT NULL AND first BETWEEN began AND ended""",
     "vertical_counts": """
-SELECT *, count(DISTINCT service) OVER (PARTITION BY source, session, destination ORDER BY first
+SELECT source, session, destination, enough, count(DISTINCT service) OVER (
+        PARTITION BY source, session, destination ORDER BY first
         RANGE BETWEEN $vertical_scan_window PRECEDING AND CURRENT ROW) AS fast,
     count(DISTINCT service) OVER (PARTITION BY source, session, destination ORDER BY first
         RANGE BETWEEN $vertical_scan_slow_window PRECEDING AND CURRENT ROW) AS slow
 FROM vertical_rows""",
     "vertical_hot": """
-SELECT source, session, destination FROM vertical_counts GROUP BY ALL
-HAVING max(fast) >= $vertical_scan_ports
-    OR max(slow) >= CASE WHEN bool_or(from_pod) THEN $vertical_scan_pod_ports ELSE $vertical_scan_slow_ports END""",
-    "vertical_scan_marks": """
-SELECT id, session FROM vertical_rows SEMI JOIN vertical_hot USING (source, session, destination)""",
-    "vertical_scan": _summary("vertical_scan"),
+SELECT source, session, destination, began, ended FROM vertical_sessions JOIN (
+    FROM vertical_sure UNION
+    SELECT source, session, destination FROM vertical_counts WHERE fast >= $vertical_scan_ports OR slow >= enough
+) USING (source, session)""",
+    "vertical_scan_marks": _marks(
+        "vertical_scan",
+        "{vertical_scan} JOIN vertical_hot USING (source, destination) "
+        "WHERE port IS NOT NULL AND first BETWEEN began AND ended",
+    ),
+    "vertical_spans": """
+SELECT subject AS source, session, min(first) AS first, max(last) AS last FROM vertical_scan_marks GROUP BY ALL""",
 }
 
 # A host that is tried again and again is a peer of a misconfigured client. Services of the world's clouds have hundreds
@@ -144,17 +103,38 @@ SELECT id, session FROM vertical_rows SEMI JOIN vertical_hot USING (source, sess
 # the scan.
 _HORIZONTAL = {
     "sweep_pairs": """
-SELECT source, service FROM {horizontal_sweep} GROUP BY ALL HAVING count(DISTINCT destination_ip)
+SELECT source, service FROM (SELECT DISTINCT source, service, destination_ip FROM {horizontal_sweep})
+GROUP BY ALL HAVING count(*)
     >= least($horizontal_sweep_hosts, $horizontal_sweep_slow_hosts, $horizontal_sweep_pod_hosts)""",
-    "sweep_rows": _sessions(
-        "SELECT id, source, service, destination_ip, port, from_pod, to_inside, attempts, first, last "
-        "FROM {horizontal_sweep} SEMI JOIN sweep_pairs USING (source, service)",
-        "source",
-        "$horizontal_sweep_cooldown",
+    "sweep_sessions": _sessions(
+        "{horizontal_sweep} SEMI JOIN sweep_pairs USING (source, service)", "source", "$horizontal_sweep_cooldown"
     ),
+    "sweep_days": """
+SELECT source, session, service, destination_ip, first // $horizontal_sweep_slow_window AS day,
+    sum(attempts)::BIGINT AS attempts, min(first) AS first, max(last) AS last, bool_or(from_pod AND to_inside) AS near,
+    bool_or(to_inside OR port NOT IN (80, 443) OR port IS NULL) AS plain
+FROM {horizontal_sweep} SEMI JOIN sweep_pairs USING (source, service) JOIN sweep_sessions USING (source)
+WHERE first BETWEEN began AND ended GROUP BY source, session, service, destination_ip, day""",
     "sweep_guesses": """
-SELECT * FROM sweep_rows
-QUALIFY sum(attempts) OVER (PARTITION BY source, session, service, destination_ip) <= $horizontal_sweep_tries""",
+SELECT source, session, service, destination_ip, min(first) AS first, max(last) AS last, bool_or(near) AS near,
+    bool_or(plain) AS plain
+FROM sweep_days GROUP BY source, session, service, destination_ip HAVING sum(attempts) <= $horizontal_sweep_tries""",
+    "sweep_totals": """
+SELECT source, session, service FROM sweep_guesses GROUP BY ALL HAVING count(*) >= $horizontal_sweep_hosts
+    OR count(*) FILTER (plain) >= $horizontal_sweep_slow_hosts OR count(*) FILTER (near) >= $horizontal_sweep_pod_hosts
+""",
+    "sweep_sure": """
+SELECT DISTINCT source, session, service FROM (
+    SELECT source, session, service FROM sweep_days SEMI JOIN sweep_totals USING (source, session, service)
+    SEMI JOIN sweep_guesses USING (source, session, service, destination_ip) GROUP BY source, session, service, day
+    HAVING count(*) FILTER (plain) >= $horizontal_sweep_slow_hosts
+        OR count(*) FILTER (near) >= $horizontal_sweep_pod_hosts)""",
+    "sweep_rows": """
+SELECT source, session, service, destination_ip, port, from_pod, to_inside, hit.first
+FROM {horizontal_sweep} AS hit JOIN sweep_sessions USING (source)
+SEMI JOIN (FROM sweep_totals ANTI JOIN sweep_sure USING (source, session, service)) USING (source, session, service)
+SEMI JOIN sweep_guesses USING (source, session, service, destination_ip)
+WHERE hit.first BETWEEN began AND ended""",
     "sweep_counts": """
 SELECT source, session, service,
     count(DISTINCT destination_ip) OVER (PARTITION BY source, session, service ORDER BY first
@@ -165,236 +145,247 @@ SELECT source, session, service,
     count(DISTINCT CASE WHEN from_pod AND to_inside THEN destination_ip END) OVER (
         PARTITION BY source, session, service ORDER BY first
         RANGE BETWEEN $horizontal_sweep_slow_window PRECEDING AND CURRENT ROW) AS pod_slow
-FROM sweep_guesses""",
+FROM sweep_rows""",
     "sweep_hot": """
-SELECT source, session, service FROM sweep_counts GROUP BY ALL
-HAVING max(fast) >= $horizontal_sweep_hosts OR max(slow) >= $horizontal_sweep_slow_hosts
-    OR max(pod_slow) >= $horizontal_sweep_pod_hosts""",
+SELECT source, session, service, began, ended FROM sweep_sessions JOIN (
+    FROM sweep_sure UNION SELECT source, session, service FROM sweep_counts
+    WHERE fast >= $horizontal_sweep_hosts OR slow >= $horizontal_sweep_slow_hosts
+        OR pod_slow >= $horizontal_sweep_pod_hosts
+) USING (source, session)""",
     "sweep_spans": """
 SELECT source, session, min(first) AS first, max(last) AS last
 FROM sweep_guesses SEMI JOIN sweep_hot USING (source, session, service) GROUP BY ALL""",
     "sweep_alone": """
 SELECT source, session FROM sweep_spans ANTI JOIN (
-    SELECT sweep.source, sweep.session FROM sweep_spans AS sweep JOIN vertical_scan AS scan
-        ON scan.subject = sweep.source AND scan.first <= sweep.last AND sweep.first <= scan.last
+    SELECT sweep.source, sweep.session FROM sweep_spans AS sweep JOIN vertical_spans AS scan
+        ON scan.source = sweep.source AND scan.first <= sweep.last AND sweep.first <= scan.last
 ) USING (source, session)""",
-    "horizontal_sweep_marks": """
-SELECT id, session FROM sweep_guesses SEMI JOIN sweep_hot USING (source, session, service)
-SEMI JOIN sweep_alone USING (source, session)""",
-    "horizontal_sweep": _summary("horizontal_sweep"),
-    "quiet": """
-SELECT * FROM hits ANTI JOIN vertical_scan_marks USING (id)
-ANTI JOIN (SELECT id FROM sweep_rows SEMI JOIN sweep_hot USING (source, session, service)) USING (id)""",
+    "sweep_found": """
+SELECT source, session, service, destination_ip, began, ended FROM sweep_hot SEMI JOIN sweep_alone
+USING (source, session) JOIN sweep_guesses USING (source, session, service)""",
+    "horizontal_sweep_marks": _marks(
+        "horizontal_sweep",
+        "{horizontal_sweep} JOIN sweep_found USING (source, service, destination_ip) "
+        "WHERE first BETWEEN began AND ended",
+    ),
+}
+
+# The slots that neither a scan nor a sweep explains.
+_QUIET = {
+    "quiet_slots": """
+SELECT source_end, destination_end, door, number, (hit.first - slot)::INTEGER AS first,
+    (hit.last - slot)::INTEGER AS last, packets, attempts
+FROM {hits} AS hit
+ANTI JOIN vertical_hot AS scan ON scan.source = hit.source AND hit.first BETWEEN scan.began AND scan.ended
+    AND scan.destination = CASE WHEN port IS NOT NULL AND NOT muted_vertical_scan THEN hit.destination END
+ANTI JOIN sweep_hot AS sweep ON sweep.source = hit.source AND hit.first BETWEEN sweep.began AND sweep.ended
+    AND sweep.service = CASE WHEN NOT muted_horizontal_sweep THEN hit.service END""",
 }
 
 _SPOOFED = {
-    "spoofed_source_marks": _sessions(
-        """SELECT id, CASE WHEN by_interface THEN source ELSE in_interface END AS liar, first, last
-FROM {spoofed_source} AS hit WHERE conflict AND NOT EXISTS (
-    SELECT 1 FROM interface_intervals AS held WHERE held.interface = hit.in_interface
-        AND held.valid_from <= hit.first AND hit.first < held.valid_until
-        AND list_contains(held.addresses, hit.source_ip))""",
-        "liar",
-        "$spoofed_source_cooldown",
-    ).replace("* EXCLUDE opens,", "id, liar,"),
-    "spoofed_source": f"""
-{_summary("spoofed_source", "liar", "liar")} HAVING sum(packets) >= $spoofed_source_packets""",
+    "lies": "SELECT *, CASE WHEN by_interface THEN source ELSE link END AS liar FROM {spoofed_source} WHERE conflict",
+    "lie_sessions": _sessions("lies", "liar", "$spoofed_source_cooldown"),
+    "lying": """
+SELECT liar, session, any_value(began) AS began, any_value(ended) AS ended FROM lies JOIN lie_sessions USING (liar)
+WHERE first BETWEEN began AND ended GROUP BY ALL HAVING sum(packets) >= $spoofed_source_packets""",
+    "spoofed_source_marks": _marks(
+        "spoofed_source", "lies JOIN lying USING (liar) WHERE first BETWEEN began AND ended", "liar"
+    ),
 }
 
 _BEACONING = {
-    "beacon_pairs": """
+    "beacon_ends": """
 SELECT source_ip, destination_ip, service FROM {quiet_beaconing}
 WHERE inside AND NOT to_inside AND NOT to_all AND port IS NOT NULL AND NOT list_contains($beaconing_ignore_ports, port)
 GROUP BY ALL HAVING sum(attempts) >= $beaconing_attempts AND max(last) - min(first) >= $beaconing_span""",
-    "calls": """
-SELECT source_ip, destination_ip, service, min(time) AS call
-FROM asked SEMI JOIN beacon_pairs USING (source_ip, destination_ip, service)
-GROUP BY source_ip, destination_ip, service, flow, number""",
-    "pauses": """
-SELECT *, (epoch_us(call) - epoch_us(lag(call) OVER one)) / 1e6 AS pause
-FROM calls WINDOW one AS (PARTITION BY source_ip, destination_ip, service ORDER BY call)""",
-    "runs": """
-SELECT *, count(*) FILTER (pause > epoch_us($beaconing_cooldown::INTERVAL) / 1e6) OVER (
-    PARTITION BY source_ip, destination_ip, service ORDER BY call ROWS UNBOUNDED PRECEDING) AS run
-FROM pauses""",
+    "beacon_pairs": """
+SELECT source_ip, destination_ip, service, hash(source.name, destination.name, service) AS pair
+FROM beacon_ends JOIN names AS source ON source.id = source_ip JOIN names AS destination
+    ON destination.id = destination_ip""",
+    "beacon_calls": f"""
+SELECT pair, min(epoch_us(time)) AS call FROM (
+    SELECT hash(source_ip, destination_ip, hash(protocol, destination_port)) AS pair, time,
+        hash(source_port, icmp_id, icmp_seq) AS flow
+    FROM {{asked}}
+) SEMI JOIN beacon_pairs USING (pair) GROUP BY pair, flow, epoch_us(time) // {SLOT_US}""",
+    "beacon_pauses": """
+SELECT *, (call - lag(call) OVER (PARTITION BY pair ORDER BY call)) / 1e6 AS pause FROM beacon_calls""",
+    "beacon_runs": """
+SELECT *, count(*) FILTER (pause > $beaconing_cooldown / 1e6) OVER (
+    PARTITION BY pair ORDER BY call ROWS UNBOUNDED PRECEDING) AS run
+FROM beacon_pauses""",
     "beacons": """
-SELECT source_ip, destination_ip, service, median(pause) AS every, min(call) AS began, max(call) AS ended FROM runs
-WHERE pause BETWEEN epoch_us($beaconing_shortest::INTERVAL) / 1e6 AND epoch_us($beaconing_cooldown::INTERVAL) / 1e6
-GROUP BY source_ip, destination_ip, service, run
-HAVING count(*) + 1 >= $beaconing_attempts AND sum(pause) >= epoch_us($beaconing_span::INTERVAL) / 1e6
+SELECT pair, median(pause) AS every, min(call) AS began, max(call) AS ended FROM beacon_runs
+WHERE pause BETWEEN $beaconing_shortest / 1e6 AND $beaconing_cooldown / 1e6 GROUP BY pair, run
+HAVING count(*) + 1 >= $beaconing_attempts AND sum(pause) >= $beaconing_span / 1e6
     AND 1 - (quantile_cont(pause, 0.9) - quantile_cont(pause, 0.1)) / 2 / median(pause) >= $beaconing_regularity""",
     # The first call of a run has no pause before it.
     "beacon_rows": """
-SELECT quiet.*, every FROM quiet JOIN beacons USING (source_ip, destination_ip, service)
-WHERE first <= ended AND last >= began - every * INTERVAL 2 seconds""",
-    "beaconing_marks": _sessions(
-        "SELECT id, source, destination_ip, service, first, last, every FROM beacon_rows",
-        "source, destination_ip, service",
-        "$beaconing_cooldown",
-    ).replace("* EXCLUDE opens,", "id, every,"),
-    "beaconing": _summary(
+SELECT quiet.*, every FROM {quiet} AS quiet JOIN beacon_pairs USING (source_ip, destination_ip, service)
+JOIN beacons USING (pair) WHERE first <= ended AND last >= began - every * 2e6""",
+    "beacon_sessions": _sessions("beacon_rows", "source, destination_ip, service", "$beaconing_cooldown"),
+    "beaconing_marks": _marks(
         "beaconing",
-        "source, destination_ip, service",
-        about=f"any_value(destination_ip) || ' ' || {_SERVICE}",
-        measure="median(every)",
+        "beacon_rows JOIN beacon_sessions USING (source, destination_ip, service) WHERE first BETWEEN began AND ended",
+        target="destination_ip",
+        service="service",
+        measure="every",
+        apart="hash(id, every)",
     ),
 }
 
 _CLIENTS = {
     "client_pairs": """
-SELECT source, service FROM {quiet_misconfigured_client} WHERE inside AND port IS NOT NULL
-GROUP BY ALL HAVING sum(attempts) >= $misconfigured_client_attempts
-    AND count(DISTINCT slot) >= $misconfigured_client_slots""",
-    "client_hits": """
-SELECT id, source, service, slot, first, last, attempts FROM {quiet_misconfigured_client}
-SEMI JOIN client_pairs USING (source, service) ANTI JOIN (SELECT id FROM beacon_rows) USING (id)""",
-    "client_slots": _sessions(
-        "SELECT source, service, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts "
-        "FROM client_hits GROUP BY source, service, slot",
-        "source, service",
-        "$misconfigured_client_cooldown",
-    ),
+SELECT source, service FROM (
+    SELECT source, service, slot, sum(attempts) AS attempts FROM {quiet_misconfigured_client}
+    WHERE inside AND port IS NOT NULL GROUP BY ALL)
+GROUP BY ALL HAVING sum(attempts) >= $misconfigured_client_attempts AND count(*) >= $misconfigured_client_slots""",
+    "client_slots": """
+SELECT source, service, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts
+FROM {quiet_misconfigured_client} SEMI JOIN client_pairs USING (source, service)
+ANTI JOIN beacon_rows USING (id) GROUP BY source, service, slot""",
+    "client_sessions": _sessions("client_slots", "source, service", "$misconfigured_client_cooldown"),
     "client_counts": """
-SELECT source, service, session, sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots FROM client_slots
+SELECT source, service, session, slot, first, sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots
+FROM client_slots JOIN client_sessions USING (source, service) WHERE first BETWEEN began AND ended
 WINDOW recent AS (PARTITION BY source, service, session ORDER BY slot
     RANGE BETWEEN $misconfigured_client_window PRECEDING AND CURRENT ROW)""",
-    "client_hot": """
-SELECT DISTINCT source, service, session FROM client_counts
-WHERE attempts >= $misconfigured_client_attempts AND slots >= $misconfigured_client_slots""",
     "client_spans": """
 SELECT source, service, session, min(slot) AS began, max(slot) AS ended, min(first) AS first
-FROM client_slots SEMI JOIN client_hot USING (source, service, session) GROUP BY ALL""",
-    "misconfigured_client_marks": """
-SELECT id, session FROM client_hits JOIN client_spans USING (source, service) WHERE slot BETWEEN began AND ended""",
-    "misconfigured_client": _summary("misconfigured_client", "source, service", about=_SERVICE),
+FROM client_counts GROUP BY ALL HAVING bool_or(
+    attempts >= $misconfigured_client_attempts AND slots >= $misconfigured_client_slots)""",
+    "misconfigured_client_marks": _marks(
+        "misconfigured_client",
+        "(SELECT hit.*, session FROM {quiet_misconfigured_client} AS hit JOIN client_spans USING (source, service) "
+        "ANTI JOIN beacon_rows USING (id) WHERE slot BETWEEN began AND ended)",
+        service="service",
+    ),
 }
 
+# Who makes so many attempts within a burst makes them within a stretch of its length, cut anywhere, and the one before.
 _OFFENDERS = {
     "offender_sources": """
-SELECT source FROM {quiet_repeated_offender} WHERE NOT inside GROUP BY ALL
-HAVING sum(attempts) >= $repeated_offender_attempts""",
-    "offender_slots": _sessions(
-        "SELECT source, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts "
-        "FROM {quiet_repeated_offender} SEMI JOIN offender_sources USING (source) WHERE NOT inside "
-        "GROUP BY source, slot",
-        "source",
-        "$repeated_offender_cooldown",
-    ),
-    "offender_calls": """
-SELECT source_ip AS source, number, min(time) AS call FROM asked
-WHERE source_ip IN (SELECT source FROM offender_sources) GROUP BY source_ip, destination_ip, service, flow, number""",
-    "offender_bursts": """
-SELECT DISTINCT source, to_timestamp(number * 300) AS slot FROM offender_calls
+SELECT source, name FROM {quiet_repeated_offender} JOIN names ON names.id = source WHERE NOT inside
+GROUP BY ALL HAVING sum(attempts) >= $repeated_offender_attempts""",
+    "offender_slots": """
+SELECT source, slot, min(first) AS first, max(last) AS last, sum(attempts) AS attempts
+FROM {quiet_repeated_offender} SEMI JOIN offender_sources USING (source) WHERE NOT inside GROUP BY source, slot""",
+    "offender_sessions": _sessions("offender_slots", "source", "$repeated_offender_cooldown"),
+    "offender_calls": f"""
+SELECT source, min(epoch_us(time)) AS call FROM (
+    SELECT source_ip, hash(destination_ip, hash(protocol, destination_port)) AS aim,
+        hash(source_port, icmp_id, icmp_seq) AS flow, time
+    FROM {{asked}}
+) JOIN offender_sources ON name = source_ip GROUP BY source, aim, flow, epoch_us(time) // {SLOT_US}""",
+    "offender_stretches": """
+SELECT source, stretch FROM (
+    SELECT source, call // $repeated_offender_burst AS stretch, count(*) AS calls FROM offender_calls GROUP BY ALL)
+QUALIFY calls + coalesce(sum(calls) OVER (PARTITION BY source ORDER BY stretch
+    RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING), 0) >= $repeated_offender_attempts""",
+    "offender_bursts": f"""
+SELECT DISTINCT source, call // {SLOT_US} * {SLOT_US} AS slot FROM (
+    FROM offender_calls SEMI JOIN (
+        FROM offender_stretches UNION SELECT source, stretch - 1 FROM offender_stretches
+    ) AS near ON near.source = offender_calls.source AND stretch = call // $repeated_offender_burst)
 QUALIFY count(*) OVER (PARTITION BY source ORDER BY call
     RANGE BETWEEN $repeated_offender_burst PRECEDING AND CURRENT ROW) >= $repeated_offender_attempts""",
     "offender_counts": """
 SELECT source, session, slot, sum(attempts) OVER recent AS attempts, count(*) OVER recent AS slots
-FROM offender_slots WINDOW recent AS (PARTITION BY source, session ORDER BY slot
+FROM offender_slots JOIN offender_sessions USING (source) WHERE first BETWEEN began AND ended
+WINDOW recent AS (PARTITION BY source, session ORDER BY slot
     RANGE BETWEEN $repeated_offender_window PRECEDING AND CURRENT ROW)""",
-    "offender_hot": """
-SELECT DISTINCT source, session FROM offender_counts LEFT JOIN offender_bursts USING (source, slot)
-WHERE offender_bursts.source IS NOT NULL
-    OR (attempts >= $repeated_offender_attempts AND slots >= $repeated_offender_slots)""",
     "offender_spans": """
 SELECT source, session, min(slot) AS began, max(slot) AS ended
-FROM offender_slots SEMI JOIN offender_hot USING (source, session) GROUP BY ALL""",
-    "repeated_offender_marks": """
-SELECT id, session FROM {quiet_repeated_offender} AS quiet JOIN offender_spans USING (source)
-WHERE NOT inside AND slot BETWEEN began AND ended""",
-    "repeated_offender": _summary("repeated_offender"),
+FROM offender_counts LEFT JOIN offender_bursts AS burst USING (source, slot)
+GROUP BY ALL HAVING bool_or(burst.source IS NOT NULL
+    OR (attempts >= $repeated_offender_attempts AND slots >= $repeated_offender_slots))""",
+    "repeated_offender_marks": _marks(
+        "repeated_offender",
+        "{quiet_repeated_offender} JOIN offender_spans USING (source) "
+        "WHERE NOT inside AND slot BETWEEN began AND ended",
+    ),
 }
 
 # A client that was there a day before is part of the baseline; one that began since is a finding of its own.
+_UNEXPLAINED = f"""
+(SELECT quiet.*, slot // {3 * SLOT_US} AS quarter FROM {{quiet_spike}} AS quiet
+ANTI JOIN client_spans AS client ON client.source = quiet.source AND client.service = quiet.service
+    AND slot BETWEEN client.began AND client.ended AND client.first > slot - {_DAY_US}
+ANTI JOIN offender_spans AS offender ON slot BETWEEN offender.began AND offender.ended
+    AND offender.source = CASE WHEN NOT inside AND NOT muted_repeated_offender THEN quiet.source END
+ANTI JOIN beacon_rows USING (id) WHERE place IS NOT NULL)"""
 _SPIKES = {
-    "unexplained": """
-SELECT id, place, slot, quiet.first, quiet.last, attempts, time_bucket(INTERVAL 15 minutes, slot) AS quarter
-FROM {quiet_spike} AS quiet LEFT JOIN client_spans AS client ON client.source = quiet.source
-    AND client.service = quiet.service AND slot BETWEEN client.began AND client.ended
-    AND client.first > slot - INTERVAL 1 day
-WHERE client.source IS NULL AND place IS NOT NULL
-    AND id NOT IN (SELECT id FROM repeated_offender_marks) AND id NOT IN (SELECT id FROM beacon_rows)""",
-    "quarters": "SELECT place, quarter, sum(attempts) AS attempts FROM unexplained GROUP BY ALL",
-    "spikes": """
+    "quarters": f"SELECT place, quarter, sum(attempts) AS attempts FROM {_UNEXPLAINED} GROUP BY ALL",
+    "beginning": "SELECT min(first) AS began FROM {hits}",
+    "spikes": f"""
 SELECT high.place, high.quarter, any_value(high.attempts) / nullif(max(earlier.attempts), 0) AS factor
 FROM quarters AS high LEFT JOIN quarters AS earlier ON earlier.place = high.place AND earlier.quarter < high.quarter
-    AND earlier.quarter >= high.quarter - $spike_history
-    AND (epoch_us(high.quarter) - epoch_us(earlier.quarter)) % 86_400_000_000 = 0
+    AND earlier.quarter * {3 * SLOT_US} >= high.quarter * {3 * SLOT_US} - $spike_history
+    AND earlier.quarter % 96 = high.quarter % 96
 WHERE high.attempts >= $spike_attempts
-    AND (SELECT min(first) FROM hits) <= high.quarter - $spike_days * INTERVAL 1 day
+    AND (SELECT began FROM beginning) <= high.quarter * {3 * SLOT_US} - $spike_days * {_DAY_US}
 GROUP BY high.place, high.quarter
 HAVING any_value(high.attempts) >= $spike_factor * coalesce(max(earlier.attempts), 0)""",
-    "spike_marks": _sessions(
-        "SELECT id, place, first, last, factor FROM unexplained JOIN spikes USING (place, quarter)",
+    "spike_rows": f"SELECT spiking.*, factor FROM {_UNEXPLAINED} AS spiking JOIN spikes USING (place, quarter)",
+    "spike_sessions": _sessions("spike_rows", "place", "$spike_cooldown"),
+    "spike_marks": _marks(
+        "spike",
+        "spike_rows JOIN spike_sessions USING (place) WHERE first BETWEEN began AND ended",
         "place",
-        "$spike_cooldown",
-    ).replace("* EXCLUDE opens,", "id, factor,"),
-    "spike": _summary("spike", "place", "place", measure="max(factor)"),
+        measure="factor",
+    ),
 }
 
 _FIRST_SEEN = {
-    "pairs": """
-SELECT source, destination, service, min(first) AS began, min(min(first)) OVER (PARTITION BY source) AS source_began
-FROM {quiet_first_seen} WHERE known AND NOT to_nobody AND port IS NOT NULL GROUP BY source, destination, service""",
+    "first_pairs": """
+SELECT source, destination, service, min(first) AS began FROM {quiet_first_seen}
+WHERE known AND NOT to_nobody AND port IS NOT NULL GROUP BY ALL""",
     "new_pairs": """
-SELECT source, destination, service FROM pairs ANTI JOIN client_spans USING (source, service)
-WHERE began >= source_began + $first_seen_history""",
-    "first_seen_marks": _sessions(
-        "SELECT id, source, first, last FROM quiet SEMI JOIN new_pairs USING (source, destination, service) "
-        "WHERE id NOT IN (SELECT id FROM beacon_rows)",
-        "source",
-        "$first_seen_cooldown",
-    ).replace("* EXCLUDE opens,", "id,"),
-    "first_seen": _summary("first_seen"),
+SELECT source, destination, service FROM first_pairs
+JOIN (SELECT source, min(began) AS source_began FROM first_pairs GROUP BY ALL) USING (source)
+ANTI JOIN client_spans USING (source, service) WHERE began >= source_began + $first_seen_history""",
+    "new_rows": """
+SELECT * FROM {quiet} SEMI JOIN new_pairs USING (source, destination, service) ANTI JOIN beacon_rows USING (id)""",
+    "new_sessions": _sessions("new_rows", "source", "$first_seen_cooldown"),
+    "first_seen_marks": _marks(
+        "first_seen", "new_rows JOIN new_sessions USING (source) WHERE first BETWEEN began AND ended"
+    ),
 }
 
 _PARTS: dict[str, str] = {
-    **_VERTICAL, **_HORIZONTAL, **_SPOOFED, **_BEACONING, **_CLIENTS, **_OFFENDERS, **_SPIKES, **_FIRST_SEEN,
+    **_VERTICAL, **_HORIZONTAL, **_QUIET, **_SPOOFED, **_BEACONING, **_CLIENTS, **_OFFENDERS, **_SPIKES, **_FIRST_SEEN,
 }  # fmt: skip
-# Cheaper to compute again than to keep: few of their columns are asked for each time.
-_KEPT = dict.fromkeys(("asked", "quiet"), "NOT MATERIALIZED")
-_EVER = datetime.min.replace(tzinfo=UTC)
 
 
-def query(where: Where, settings: Settings, since: datetime | None, until: datetime | None) -> Where:
-    """The query that finds all findings whose packets lie at least partly between `since` and `until`."""
-    context = Context(since or _EVER, UTC, dict(where.parameters))
-    base = {
-        # Filters may ask for what only `denied` has; without any the packets are counted before they are attributed.
-        "packets": "packets WHERE" if where.sql == "true" else f"denied WHERE ({where.sql}) AND",
-        "time": " AND ".join(_times(since, until, context)) or "true",
-        "muted": muted(settings, None, context),
-    }
-    sources = {
-        name: _unmuted(table, muted(settings, rule, context))
-        for rule in settings.values
-        for name, table in ((rule, "hits"), (f"quiet_{rule}", "quiet"))
-    }
-    parts = {name: sql.format_map(base | sources) for name, sql in (_BASE | _PARTS).items()}
-    found = " UNION ALL ".join(f"FROM {rule}" for rule in settings.values)
-    recent = f"WHERE last >= {context.bind(since)}" if since else ""
-    text = "WITH " + ",\n".join(f"{name} AS {_KEPT.get(name, '')} ({sql})" for name, sql in parts.items())
-    text += f"\nSELECT * FROM ({found}) {recent} ORDER BY first, rule, subject, about"
-    return Where(text, _used(text, {**context.parameters, **_flat(settings.values)}))
+def steps(settings: Settings, rules: Collection[str], asked: str) -> dict[str, str]:
+    """The tables that these rules need, in the order in which they can be made -> the SELECT of each."""
+    sources = {"asked": asked, "hits": seen("slots"), "quiet": seen("quiet_slots")}
+    for rule in settings.values:
+        sources[rule] = seen("slots", f"NOT muted_{rule}")
+        sources[f"quiet_{rule}"] = seen("quiet_slots", f"NOT muted_{rule}")
+    made = {name: sql.format_map(sources) for name, sql in _PARTS.items()}
+    wanted = _needed(made, [f"{rule}_marks" for rule in rules])
+    return {name: sql for name, sql in made.items() if name in wanted}
 
 
-def _times(since: datetime | None, until: datetime | None, context: Context) -> list[str]:
-    conditions = [f"time >= {context.bind(since - LOOKBACK)}"] if since else []
-    return conditions + ([f"time < {context.bind(until)}"] if until else [])
+def _needed(made: Mapping[str, str], names: Iterable[str]) -> set[str]:
+    """These tables and all that they are made of."""
+    wanted: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.add(name)
+            queue += made.keys() & set(re.findall(r"\w+", made[name]))
+    return wanted
 
 
-def _unmuted(table: str, condition: str) -> str:
-    return table if condition == "false" else f"(SELECT * FROM {table} WHERE NOT coalesce({condition}, false))"
+def flat(settings: Settings) -> dict[str, object]:
+    """The thresholds as parameters, lengths of time in microseconds."""
+    return {f"{rule}_{name}": _plain(value) for rule, table in settings.values.items() for name, value in table.items()}
 
 
-def _flat(values: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    return {
-        f"{rule}_{name}": list(value) if isinstance(value, tuple) else value
-        for rule, table in values.items()
-        for name, value in table.items()
-    }
-
-
-def _used(text: str, parameters: Mapping[str, object]) -> dict[str, object]:
-    """DuckDB refuses values that the statement does not name."""
-    named = set(re.findall(r"\$(\w+)", text))
-    return {name: value for name, value in parameters.items() if name in named}
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value // timedelta(microseconds=1)
+    return list(value) if isinstance(value, tuple) else value

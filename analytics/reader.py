@@ -62,6 +62,7 @@ class Reader:
         self.store = resolve(store)
         self.zone = zone
         require(self.store)
+        self._kept: set[str] = set()
         self._stack = ExitStack()
         try:
             self._connection = self._open(files, engine.LIVE if frugal else engine.READ)
@@ -111,6 +112,19 @@ class Reader:
     def restless(self, names: Collection[str], upto: datetime) -> list[date]:
         """Make what sums need to be attributed (see `Holders.restless`); raises StoreError."""
         return self._translate("sums", lambda: self._holders.restless(names, upto))
+
+    def keep(self, name: str, sql: str, parameters: Mapping[str, object] = {}, *, more: bool = False) -> None:
+        """Keep the answer to a SELECT of this program (never of a person: it passes no guard) as a temporary table, or
+        add it to one (`more`), until `forget`. Such tables spill to a scratch folder. Raises as `rows` does."""
+        self._kept.add(name)
+        into = f"INSERT INTO temp.main.{name}" if more else f"CREATE OR REPLACE TEMP TABLE {name} AS"
+        select = self._checked(sql) if any(view in sql for view in guard.ATTRIBUTED) else sql
+        self._translate(sql, lambda: self._connection.execute(f"{into} {select}", dict(parameters)))
+
+    def forget(self) -> None:
+        """Drop all tables that were kept."""
+        while self._kept:
+            self._connection.execute(f"DROP TABLE IF EXISTS temp.main.{self._kept.pop()}")
 
     def interrupt(self) -> None:
         """End the question that another thread is asking, which raises QueryError there; nothing where none is."""
