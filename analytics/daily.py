@@ -58,7 +58,8 @@ GROUP BY ALL ORDER BY day, source_ip, destination_ip
 """
 # Whether such a packet was denied at its source or at its destination, only a verdict tells.
 _UNTOLD = "(direction IS NULL OR direction NOT IN ('ingress', 'egress'))"
-_MARK = "SELECT max(upto) FROM flow_days"
+# `max` may be answered from statistics that are newer than the rows that the same reader sees next.
+_MARK = "SELECT upto FROM flow_days ORDER BY upto DESC LIMIT 1"
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -112,9 +113,10 @@ def _share(reader: Reader, where: Where, named: Iterable[str]) -> Share | None:
     asked = _PACKETS.intersection(named) | JUDGED.intersection(named)
     if not asked.issubset(KEYS) or (first and last and first >= last):
         return None
-    upto: datetime | None = reader.rows(_MARK).rows[0][0]
-    if upto is None:
+    found = reader.rows(_MARK).rows
+    if not found:
         return None
+    upto: datetime = found[0][0]
     stamp = f"TIMESTAMPTZ '{upto.isoformat()}'"
     after, before = [f"day >= DATE '{first}'"] * bool(first), [f"day < DATE '{last}'"] * bool(last)
     edges = [f"day < DATE '{first}'"] * bool(first) + [f"day >= DATE '{last}'"] * bool(last)

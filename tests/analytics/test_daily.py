@@ -127,7 +127,7 @@ def _asked(reader: Reader, condition: Where, groupings: Sequence[str]) -> dict[s
 def test_sums_answer_as_packets_do(store: str, chosen: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """No question can tell a store with sums from one without."""
     dice = random.Random(f"{store[-7:]} {chosen}")
-    marks = daily._MARK, "SELECT NULL"
+    marks = daily._MARK, "SELECT 1 WHERE false"
     with Reader(store) as reader:
         for times in dice.sample(TIMES, 3):
             condition = where({**chosen, **times}, now=DAY, zone=UTC)
@@ -170,7 +170,7 @@ def test_sums_go_with_their_packets(folder: str, monkeypatch: pytest.MonkeyPatch
         writer.maintain(datetime.now(UTC) - at(50))
     after = _totals(folder)
     assert 0 < after[0][0] < before[0][0]
-    monkeypatch.setattr(daily, "_MARK", "SELECT NULL")
+    monkeypatch.setattr(daily, "_MARK", "SELECT 1 WHERE false")
     assert after == _totals(folder)
 
 
