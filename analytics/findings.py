@@ -101,9 +101,9 @@ def _found(
     rules: Collection[str],
 ) -> list[dict[str, Any]]:
     """A row for each finding; the tables that it is made of are gone afterwards, whatever happens."""
-    asked = question(reader, where, since, until)
-    values = {**asked.parameters, **flat(settings)}
     try:
+        asked = question(reader, where, since, until)
+        values = {**asked.parameters, **flat(settings)}
         gather(reader, asked, settings)
         for name, sql in (steps(settings, rules, asked.asked) | tables(rules)).items():
             reader.keep(name, sql, used(sql, values))

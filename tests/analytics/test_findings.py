@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from analytics import Commit, LossRow, Reader, Writer
+from analytics import Commit, LossRow, Reader, Writer, engine
+from analytics.filters import Where
 from analytics.findings import Finding, findings, length
 from analytics.findings_rules import RULE, RulesError, Settings, rules_markdown, settings, shown
 from analytics.findings_store import compare, record
+from analytics.guard import QueryError
 from analytics.inbox import deposit
 from analytics.inventory import observe
+from analytics.store import StoreError
 from cli import cli
 from samples.cluster import CLEAN_DAYS, DAY
 from tests.analytics.cluster import node
@@ -68,10 +72,12 @@ def inside(rows: Iterable[Row]) -> list[Row]:
     return [{**row, "source_ip": "10.1.0.7", "in_interface": "cali7777777777a"} for row in rows]
 
 
-def find(store: str, chosen: Settings | None = None, **period: datetime) -> list[Finding]:
+def find(
+    store: str, chosen: Settings | None = None, since: datetime | None = None, until: datetime | None = None
+) -> list[Finding]:
     """All findings of a store."""
     with Reader(store) as reader:
-        return findings(reader, settings=chosen or Settings(), **period)
+        return findings(reader, settings=chosen or Settings(), since=since, until=until)
 
 
 def rules(store: str, chosen: Settings | None = None) -> list[str]:
@@ -421,6 +427,50 @@ def test_loss_without_a_count(filled: Fill) -> None:
     with Writer(store) as writer:
         writer.commit(Commit(losses=(loss, replace(loss, node="node-2", source="printk"))))
     assert [finding.lower_bound for finding in find(store)] == ["netfilter left out lines"]
+
+
+# What it takes.
+
+
+def test_nothing_is_left_in_the_reader(scanned: str) -> None:
+    """Asking leaves no table behind, and asking again gives the same."""
+    with Reader(scanned) as reader:
+        told = [findings(reader) for _ in range(2)]
+        kept = reader.rows("SELECT table_name FROM duckdb_tables() WHERE temporary AND table_name NOT LIKE 'known_%'")
+    assert told[0] == told[1]
+    assert kept.rows == []
+
+
+def test_fewer_rules(day: str) -> None:
+    """What is found for one rule alone is what is found for it beside the others."""
+    everything = find(day)
+    with Reader(day) as reader:
+        for rule in RULE:
+            assert findings(reader, rules=[rule]) == [finding for finding in everything if finding.rule == rule]
+
+
+def test_too_much_for_the_memory(scanned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory and scratch space are not enough, the error says what to do, and the reader goes on."""
+    monkeypatch.setattr(engine, "READ", engine.Limits(memory_mb=64, threads=1))
+    hungry = Where("(SELECT len(list(range)) FROM range(100_000_000)) > 0")
+    with Reader(scanned) as reader:
+        with pytest.raises(StoreError, match="--since, --until, --rule") as caught:
+            findings(reader, hungry)
+        assert caught.value.retryable
+        assert len(findings(reader)) == 1
+
+
+def test_interrupt(scanned: str) -> None:
+    """Another thread can end the search, and the reader can be asked again."""
+    endless = Where("(SELECT sum(a.range * b.range) FROM range(10_000_000) a, range(1_000_000) b) > 0")
+    with Reader(scanned) as reader, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(findings, reader, endless)
+        # One interrupt alone might come between two statements.
+        while not answer.done():
+            reader.interrupt()
+            wait([answer], 0.5)
+        assert isinstance(answer.exception(), QueryError)
+        assert len(findings(reader)) == 1
 
 
 # Settings.
