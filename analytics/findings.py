@@ -88,7 +88,8 @@ def findings(
     `since` and `until` choose by the time of a finding's packets. Give times here and not in `where`, which would hide
     the earlier days that spikes and first-seen pairs are compared with. `rules` are those to look for; fewer take less.
     """
-    found = [_finding(row, settings) for row in _found(reader, where, settings, since, until, rules)]
+    chosen = dict.fromkeys(rules)
+    found = [_finding(row, settings) for row in _found(reader, where, settings, since, until, chosen)]
     return list(_with_bounds(reader, found, settings))
 
 

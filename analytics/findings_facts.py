@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from analytics.attribution import mentioned, needs, select
 from analytics.filters import Context, Where
@@ -44,7 +44,7 @@ _PIECE = 2_000_000
 # A system sends a SYN (or a question to a name server) again from the same port: all lines of one flow within a slot
 # are one attempt, and so are those on both sides of the edge of a slot. Linux waits at most 32 s between two SYNs
 # (net.ipv4.tcp_syn_retries 6: after 1, 3, 7, 15, 31 and 63 s); a minute leaves room.
-_EDGE = timedelta(minutes=1)
+_EDGE_US = 60_000_000
 _PACKETS = "time IS NOT NULL AND source_ip IS NOT NULL AND destination_ip IS NOT NULL AND follow_up IS NULL"
 _FLOW = "hash(source_port, icmp_id, icmp_seq)"
 _SOURCE = "hash(in_interface, source_ip)"
@@ -140,7 +140,6 @@ SELECT {_SOURCE} AS source_key, {_DESTINATION} AS destination_key, {_DOOR} AS do
     sum(greatest(repeat_count, 1))::BIGINT AS packets
 FROM {{asked}} AND {{piece}} GROUP BY ALL
 """
-_EDGE_US = int(_EDGE.total_seconds()) * 1_000_000
 _SLOTS = f"""
 WITH again AS (
     SELECT source_key, destination_key, door_key, number, count(*) AS retried
@@ -213,7 +212,7 @@ def gather(reader: Reader, asked: Question, settings: Settings) -> None:
         text = sql.replace("{time}", asked.time).replace("{muted}", ", ".join(columns))
         reader.keep(name, text, used(text, context.parameters))
     for number, (begin, end) in enumerate(_pieces(reader, asked)):
-        piece = f"time >= {_stamp(begin, _EDGE)} AND time < {_stamp(end)}"
+        piece = f"time >= make_timestamptz({begin * SLOT_US - _EDGE_US}) AND time < make_timestamptz({end * SLOT_US})"
         text = _CALLS.format(asked=asked.asked, piece=piece)
         reader.keep("finding_calls", text, used(text, asked.parameters))
         reader.keep("slots", _SLOTS.format(begin=begin), more=number > 0)
@@ -229,11 +228,6 @@ def _pieces(reader: Reader, asked: Question) -> Iterator[tuple[int, int]]:
             begin, packets = number, 0
         packets += count
     yield begin, counts[-1][0] + 1
-
-
-def _stamp(number: int, before: timedelta = timedelta()) -> str:
-    time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=number * SLOT_US) - before
-    return f"TIMESTAMPTZ '{time.isoformat()}'"
 
 
 def used(text: str, parameters: Mapping[str, object]) -> dict[str, object]:

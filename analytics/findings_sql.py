@@ -47,8 +47,8 @@ SELECT '{rule}' AS rule, {subject} AS subject, {target} AS target, {service} AS 
 FROM {rows} GROUP BY ALL"""
 
 
-# Within a day that is cut at midnight there are at most as many as within some day: where those are enough, no window
-# has to be laid.
+# A stretch of `slow_window`, cut anywhere, holds no more than the window that holds most: where one holds enough, no
+# window has to be laid.
 _VERTICAL = {
     "vertical_pairs": """
 SELECT source, destination

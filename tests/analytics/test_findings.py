@@ -446,7 +446,16 @@ def test_fewer_rules(day: str) -> None:
     everything = find(day)
     with Reader(day) as reader:
         for rule in RULE:
-            assert findings(reader, rules=[rule]) == [finding for finding in everything if finding.rule == rule]
+            alone = [finding for finding in everything if finding.rule == rule]
+            assert findings(reader, rules=[rule, rule]) == alone
+
+
+def test_no_packets_and_odd_times(filled: Fill) -> None:
+    """A store without packets has no findings; packets of the first and the last years of the calendar do no harm."""
+    assert find(filled([])) == []
+    ends = [datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
+    rows = [attempt(0, time=time, destination_port=port) for time in ends for port in range(1, 30)]
+    assert [finding.rule for finding in find(filled(rows))] == ["vertical_scan"] * 2
 
 
 def test_too_much_for_the_memory(scanned: str, monkeypatch: pytest.MonkeyPatch) -> None:
