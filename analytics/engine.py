@@ -126,6 +126,22 @@ def open_writer(store: Store, limits: Limits) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+# The newest snapshot that moved rows to other files without changing them.
+_MOVES = f"""
+SELECT max(snapshot_id) FROM __ducklake_metadata_{NAME}.ducklake_snapshot_changes
+WHERE regexp_matches(changes_made, 'inline_flush|merge_adjacent|rewrite_delete')
+"""
+
+
+def moves(connection: duckdb.DuckDBPyConnection) -> object:
+    """What changes where maintenance moves rows to other files.
+
+    DuckLake looks up the newest snapshot first and the files of it after that: in the moment when rows are moved in
+    between, a question finds them in neither place.
+    """
+    return connection.execute(_MOVES).fetchone()
+
+
 @contextmanager
 def reading(store: Store, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
     """The store attached read-only, and a private scratch folder, for as long as this lasts."""

@@ -6,7 +6,7 @@ Rule: the file appears whole under its name, or not at all; nothing is overwritt
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -22,6 +22,7 @@ _COPY = {
     "csv": "FORMAT csv, HEADER",
     "jsonl": "FORMAT json",
 }
+_TRIES = 5
 FORMATS = ("duckdb", *_COPY)
 _SUFFIXES = {
     ".duckdb": "duckdb",
@@ -84,15 +85,33 @@ def _exists(path: Path) -> StoreError:
 
 
 def _write(source: Store, unfinished: Path, form: str, where: Where) -> int:
-    writer: Callable[[duckdb.DuckDBPyConnection, Path, Where], None] = _database if form == "duckdb" else _file(form)
     with engine.reading(source, engine.READ) as connection, engine.translated(source):
         schema.check_version(source.folder, schema.version(connection))
-        # One snapshot for all tables, however long it takes: the collector goes on meanwhile.
-        connection.execute("BEGIN")
-        writer(connection, unfinished, where)
-        found = connection.execute(f"SELECT count(*) FROM ({_chosen(where)})", where.parameters).fetchone()
-        connection.execute("COMMIT")
-    return int(found[0]) if found else 0
+        # The collector goes on meanwhile.
+        newest = connection.execute("SELECT max(stored_at) FROM packets").fetchone()
+        upto = f"TIMESTAMPTZ '{newest[0].isoformat() if newest and newest[0] else 'infinity'}'"
+        known = replace(where, sql=f"({where.sql}) AND stored_at <= {upto}")
+        if form == "duckdb":
+            return _database(connection, unfinished, known, f"upto <= {upto}" if where.sql == "true" else "false")
+        return _file(connection, unfinished, known, _COPY[form])
+
+
+def _packets(connection: duckdb.DuckDBPyConnection, where: Where, statement: str) -> int:
+    """Run a statement that copies the packets, until it has all of them, and return how many they are."""
+    count = f"SELECT count(source_file) FROM ({_chosen(where)})"
+    for _ in range(_TRIES):
+        before = engine.moves(connection)
+        copied = _first(connection, statement, where)
+        if engine.moves(connection) == before or copied == _first(connection, count, where):
+            return copied
+    raise StoreError(
+        "the export", f"maintenance came between {_TRIES} times", "try again, or export less", retryable=True
+    )
+
+
+def _first(connection: duckdb.DuckDBPyConnection, statement: str, where: Where) -> int:
+    row = connection.execute(statement, where.parameters).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _chosen(where: Where) -> str:
@@ -101,25 +120,30 @@ def _chosen(where: Where) -> str:
     return f"SELECT {columns} FROM {'attributed' if mentioned(where.sql) else 'packets'} WHERE {where.sql}"
 
 
-def _file(form: str) -> Callable[[duckdb.DuckDBPyConnection, Path, Where], None]:
-    def write(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -> None:
-        question = f"{_chosen(where)} ORDER BY time, uptime_s, source_file, source_offset"
-        connection.execute(f"COPY ({question}) TO {engine.quoted(str(path))} ({_COPY[form]})", where.parameters)
-
-    return write
+def _file(connection: duckdb.DuckDBPyConnection, path: Path, where: Where, options: str) -> int:
+    question = f"{_chosen(where)} ORDER BY time, uptime_s, source_file, source_offset"
+    return _packets(connection, where, f"COPY ({question}) TO {engine.quoted(str(path))} ({options})")
 
 
-def _database(connection: duckdb.DuckDBPyConnection, path: Path, where: Where) -> None:
+def _database(connection: duckdb.DuckDBPyConnection, path: Path, where: Where, summed: str) -> int:
     connection.execute(f"ATTACH {engine.quoted(str(path))} AS copy")
-    for table in schema.TABLES:
-        packets = table.name == "packets"
-        rows, parameters = (_chosen(where), where.parameters) if packets else (f"FROM denylog.{table.name}", {})
-        untrue = table.name == SUMS and where.sql != "true"
-        connection.execute(f"CREATE TABLE copy.{table.name} AS {rows}{' LIMIT 0' * untrue}", parameters)
+    count = _packets(connection, where, f"CREATE OR REPLACE TABLE copy.packets AS {_chosen(where)}")
+    for table in schema.TABLES[1:]:
+        rows = f"FROM denylog.{table.name}" + f" WHERE {summed}" * (table.name == SUMS)
+        _settled(connection, f"CREATE OR REPLACE TABLE copy.{table.name} AS {rows}")
     connection.execute("USE copy")
     for statement in schema.descriptions():
         connection.execute(statement)
     connection.execute("USE denylog")
+    return count
+
+
+def _settled(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Run a statement until maintenance did not come between."""
+    before: object = None
+    while engine.moves(connection) != before or before is None:
+        before = engine.moves(connection)
+        connection.execute(statement)
 
 
 def _publish(unfinished: Path, path: Path, force: bool) -> None:

@@ -62,6 +62,11 @@ class Holders:
         self._made: dict[str, object] = {}
         self._stored_at: datetime | None = None
 
+    def forget(self) -> None:
+        """Make everything anew at the next question."""
+        self._made.clear()
+        self._stored_at = None
+
     def prepare(self, columns: Collection[str] | None) -> None:
         """Let `denied` and `attributed` have these columns beside those of `packets`; None stands for all."""
         names = [name for name in COLUMNS if columns is None or name in columns]

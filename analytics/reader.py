@@ -9,9 +9,10 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -34,6 +35,7 @@ T = TypeVar("T")
 # A writer that recovers its log after a crash holds the catalog for a moment.
 _RETRY_FOR_S = 10.0
 _RETRY_EVERY_S = 0.1
+_LONG_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Reader:
         try:
             self._connection = self._open(files, engine.LIVE if frugal else engine.READ)
             self._holders = Holders(self._connection)
+            self._beside = self._stack.enter_context(closing(self._connection.cursor()))
         except BaseException:
             self._stack.close()
             raise
@@ -88,7 +91,7 @@ class Reader:
         cursor = self._run(sql, parameters)
         columns = _unlike(str(column[0]) for column in cursor.description or ())
         types = tuple(str(column[1]) for column in cursor.description or ())
-        return Rows(columns, types, self._translate(sql, cursor.fetchall))
+        return Rows(columns, types, self._fetched(sql, cursor.fetchall))
 
     def pandas(self, sql: str, parameters: Mapping[str, object] = {}) -> pd.DataFrame:
         """The answer as a pandas frame; raises as `rows` does."""
@@ -96,7 +99,7 @@ class Reader:
         with warnings.catch_warnings():
             # DuckDB 1.5 moves times to their zone with a keyword of pandas that pandas 3 deprecates.
             warnings.filterwarnings("ignore", message="The inplace keyword")
-            return self._translate(sql, cursor.df)
+            return self._fetched(sql, cursor.df)
 
     def polars(self, sql: str, parameters: Mapping[str, object] = {}) -> pl.DataFrame:
         """The answer as a Polars frame, handed over through Arrow; raises as `rows` does."""
@@ -117,9 +120,12 @@ class Reader:
         """Keep the answer to a SELECT of this program (never of a person: it passes no guard) as a temporary table, or
         add it to one (`more`), until `forget`. Such tables spill to a scratch folder. Raises as `rows` does."""
         self._kept.add(name)
-        into = f"INSERT INTO temp.main.{name}" if more else f"CREATE OR REPLACE TEMP TABLE {name} AS"
         select = self._checked(sql) if any(view in sql for view in guard.ATTRIBUTED) else sql
-        self._translate(sql, lambda: self._connection.execute(f"{into} {select}", dict(parameters)))
+        fresh = f"{name}_more" if more else name
+        into = f"CREATE OR REPLACE TEMP TABLE {fresh} AS {select}"
+        self._translate(sql, lambda: self._connection.execute(into, dict(parameters)))
+        if more:
+            self._connection.execute(f"INSERT INTO temp.main.{name} FROM {fresh}; DROP TABLE temp.main.{fresh}")
 
     def forget(self) -> None:
         """Drop all tables that were kept."""
@@ -158,6 +164,20 @@ class Reader:
         return question.text
 
     def _translate(self, sql: str, ask: Callable[[], T]) -> T:
+        """The answer of `ask`, which asks the store; asked again where maintenance moved rows meanwhile.
+
+        A question of many seconds is asked once: maintenance moves rows every half minute, and only what falls into
+        the question's first milliseconds matters.
+        """
+        moves = partial(engine.moves, self._beside)
+        while True:
+            before, began = self._fetched(sql, moves), time.monotonic()
+            answer = self._fetched(sql, ask)
+            if self._fetched(sql, moves) == before or time.monotonic() - began > _LONG_S:
+                return answer
+            self._holders.forget()
+
+    def _fetched(self, sql: str, ask: Callable[[], T]) -> T:
         """The answer of `ask`, asked again for a while where somebody holds the catalog."""
         deadline = time.monotonic() + _RETRY_FOR_S
         while True:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from analytics import QueryError, Reader, Writer
+from analytics import QueryError, Reader, Writer, engine
 
 ROOT = Path(__file__).parents[2]
 Fill = Callable[[Iterable[dict[str, Any]]], str]
@@ -207,3 +207,44 @@ def test_reader_leaves_no_scratch_behind(filled: Fill, tmp_path: Path, monkeypat
         with pytest.raises(QueryError):
             reader.rows("SELECT nope")
     assert list(scratch.iterdir()) == []
+
+
+_MOVING = """
+import sys, time
+from analytics import Writer
+from tests.analytics.conftest import make_commit
+with Writer(sys.argv[1]) as writer:
+    end = time.monotonic() + 8
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        writer.commit(make_commit([{} for _ in range(10)], lines=number))
+        writer.maintain()
+print(number * 10)
+"""
+
+
+def test_no_answer_misses_rows_that_are_moved(folder: str) -> None:
+    """While a writer commits and merges all the time, the packets that one reader counts never become fewer."""
+    with Writer(folder):
+        pass
+    command = [sys.executable, "-c", _MOVING, folder]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writing,
+        Reader(folder) as reader,
+    ):
+        seen = [0]
+        while writing.poll() is None:
+            seen.append(reader.rows("SELECT count(source_ip) FROM packets").rows[0][0])
+        assert seen == sorted(seen)
+        assert writing.communicate()[0].strip() == str(reader.rows("SELECT count(source_ip) FROM packets").rows[0][0])
+        assert len(seen) > 10 < seen[-1]
+
+
+def test_an_answer_that_was_disturbed_is_asked_again(filled: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where maintenance moved rows while a question was asked, it is asked once more."""
+    moves = iter([1, 2, 2, 2])
+    monkeypatch.setattr(engine, "moves", lambda connection: next(moves))
+    with Reader(filled([{}])) as reader:
+        assert reader.rows("SELECT count(*) FROM packets").rows == [(1,)]
+    assert list(moves) == []
