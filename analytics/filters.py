@@ -56,10 +56,10 @@ class Where:
 
     def during(self, since: datetime | None, until: datetime | None) -> Where:
         """The condition for the packets of a shorter time."""
-        later = max((found for found in (self.since, since) if found), default=None)
-        earlier = min((found for found in (self.until, until) if found), default=None)
-        bounded = Where("", self.parameters, later, earlier, self.timeless)
-        return replace(bounded, sql=" AND ".join([f"({self.timeless})", *bounded.times]))
+        later = max(filter(None, (self.since, since)), default=None)
+        earlier = min(filter(None, (self.until, until)), default=None)
+        found = Where("", self.parameters, later, earlier, self.timeless)
+        return replace(found, sql=" AND ".join([f"({self.timeless})", *found.times]))
 
 
 @dataclass(slots=True)
@@ -137,8 +137,7 @@ def _time(operator: str) -> Condition:
     return condition
 
 
-def _compared(operator: str, found: datetime) -> str:
-    """A bound of time; written out, since a question may leave it out where it holds anyway."""
+def _compared(operator: str, found: datetime) -> str:  # written out, since a question may leave it out where it holds
     return f"time {operator} TIMESTAMPTZ '{found.isoformat()}'"
 
 
@@ -354,7 +353,6 @@ FILTERS = (
     Filter("from-node", "PATTERN", "Source is this node, or a pod on it.", _glob("source_node")),
     Filter("to-node", "PATTERN", "Destination is this node, or a pod on it.", _glob("destination_node")),
 )  # fmt: skip
-_BOUNDS = ("since", "until")
 _BY_NAME = {entry.name: entry for entry in FILTERS}
 
 
@@ -370,17 +368,17 @@ def where(chosen: Mapping[str, str | Sequence[str] | None], *, now: datetime, zo
         if values or values == ""
     }
     parts = {name: _all_values(_BY_NAME[name], values, context) for name, values in given.items()}
-    since, until = (_bound(given.get(name, []), context) for name in _BOUNDS)
-    bounded = {name for name, found in zip(_BOUNDS, (since, until), strict=True) if found}
-    rest = " AND ".join(part for name, part in parts.items() if name not in bounded) or "true" if bounded else ""
-    return Where(" AND ".join(parts.values()) or "true", context.parameters, since, until, rest)
+    bounds: dict[str, datetime | None] = {name: _bound(given.get(name, []), context) for name in ("since", "until")}
+    rest = " AND ".join(part for name, part in parts.items() if not bounds.get(name)) or "true"
+    rest = rest if any(bounds.values()) else ""
+    whole = " AND ".join(parts.values()) or "true"
+    return Where(whole, context.parameters, bounds["since"], bounds["until"], rest)
 
 
 def _bound(values: list[str], context: Context) -> datetime | None:
     """The one time that packets are since, or until; None where the values are no simple bound."""
-    if len(values) != 1 or values[0].startswith("!"):
-        return None
-    return moment(values[0].strip(), context.now, context.zone)
+    (value,) = values if len(values) == 1 else ("!",)
+    return None if value.startswith("!") else moment(value.strip(), context.now, context.zone)
 
 
 def _all_values(entry: Filter, values: list[str], context: Context) -> str:

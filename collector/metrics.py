@@ -47,8 +47,7 @@ class Metrics(Watch):
         self.registry = registry = CollectorRegistry()
         self._pods = Pods()
         self._path, self._namespace = Labels(PATHS), Labels(NAMESPACES)
-        self._newest = 0.0
-        self._counting = threading.Lock()
+        self._newest, self._counting = 0.0, threading.Lock()
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(f"denylog_{name}", meaning, labels, registry=registry)
