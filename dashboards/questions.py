@@ -132,16 +132,16 @@ WITH recent AS (
         min(first) AS first, max(last) AS last
     FROM {denied} GROUP BY ALL
 ), earlier AS (
-    SELECT DISTINCT source_ip, destination_ip, protocol, destination_port
-    FROM {before} WHERE source_ip IN (SELECT source_ip FROM recent)
+    SELECT e.source_ip, e.destination_ip, e.protocol, e.destination_port
+    FROM {before} AS e SEMI JOIN recent AS r ON {same}
 )
 SELECT *, count(*) OVER () AS pairs FROM recent r WHERE NOT EXISTS (
-    FROM earlier e WHERE e.source_ip IS NOT DISTINCT FROM r.source_ip
-        AND e.destination_ip IS NOT DISTINCT FROM r.destination_ip
-        AND e.protocol IS NOT DISTINCT FROM r.protocol
-        AND e.destination_port IS NOT DISTINCT FROM r.destination_port
+    FROM earlier AS e WHERE {same}
 ) ORDER BY packets DESC, source_ip, destination_ip, protocol, destination_port LIMIT $wanted
 """
+_SAME = " AND ".join(
+    f"e.{key} IS NOT DISTINCT FROM r.{key}" for key in ("source_ip", "destination_ip", "protocol", "destination_port")
+)
 _HORIZON = timedelta(days=30)
 _HISTORY = "SELECT count(*) > 0 FROM (SELECT 1 FROM {before} LIMIT 1)"
 
@@ -161,7 +161,7 @@ def new_pairs(reader: Reader, where: Where, edge: datetime, limit: int) -> Fresh
     if not reader.rows(_HISTORY.format(before=counted(reader, month, ""))).rows[0][0]:
         return None
     recent = where.during(edge, None)
-    sql = _NEW.format(denied=counted(reader, recent, _NEW), before=counted(reader, month, _NEW))
+    sql = _NEW.format(denied=counted(reader, recent, _NEW), before=counted(reader, month, _NEW), same=_SAME)
     found = reader.rows(sql, {**where.parameters, "wanted": limit})
     shown = Rows(found.columns[:-1], found.types[:-1], [row[:-1] for row in found.rows])
     return Fresh(shown, found.rows[0][-1] if found.rows else 0)
