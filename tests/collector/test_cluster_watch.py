@@ -605,7 +605,7 @@ def test_ten_thousand_pods_stay_within_bounds(api: ApiServer, tmp_path: Path, st
 
 
 def test_the_watch_reads_only_what_an_inventory_holds() -> None:
-    """Every watched resource is in the table of what is read; of the configuration only what Felix does with packets."""
+    """Every watched resource is in the table of what is read; of configuration only that of Felix."""
     kinds = {resource.kind for resource in following.WATCHED}
     assert {"Pod", "Node", "Service", "Namespace", "NetworkPolicy", "HostEndpoint", "Tier", "IPPool"} <= kinds
     assert {kind for kind in kinds if kind.endswith(("Configuration", "Information"))} == {"FelixConfiguration"}
