@@ -213,7 +213,7 @@ def _text(data: bytes) -> pl.Series:
 
 
 def _words(options: Options) -> str:
-    own = _ANY_PREFIX_WORDS if options.any_prefix else [prefix.partition("%")[0] for prefix in options.prefixes]
+    own = [*(prefix.partition("%")[0] for prefix in options.prefixes), *(_ANY_PREFIX_WORDS * options.any_prefix)]
     return "|".join(re.escape(word) for word in (*_WORDS, *own))
 
 

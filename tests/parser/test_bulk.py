@@ -112,6 +112,12 @@ def mutated(draw: st.DrawFn) -> bytes:
     return (line[:at] + piece + line[to:]).replace(b"\n", b"")
 
 
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_prefix_without_a_record(options: Options) -> None:
+    """A line with our prefix and no record after it is told alike, also where every prefix is taken."""
+    check([b"2025-12-31T22:11:34.790675-02:00 node-1 kernel: calico-drop: hello"], options)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(LINES, max_size=12), st.sampled_from(list(OPTIONS.values())))
 def test_generated(lines: list[bytes], options: Options) -> None:
