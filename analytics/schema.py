@@ -253,11 +253,6 @@ OPTIONS = {
 }
 
 
-# Small rows of which only the newest counts are kept in the catalog and moved to files by maintenance. While it moves
-# rows, a question that began before may see them in neither place: the rows of all other tables go into files at once.
-_IN_CATALOG = ("positions", "forwarded", "taken", "meta")
-
-
 def identifier(name: str) -> str:
     """`name` as an SQL identifier; the names of the kernel and of positions are partly reserved words."""
     return '"' + name.replace('"', '""') + '"'
@@ -348,8 +343,6 @@ def migrate(
     options = {**OPTIONS, "parquet_row_group_size": str(row_group)}
     for key, value in _missing_options(connection, options):
         connection.execute(f"CALL denylog.set_option({_text(key)}, {_text(value)})")
-    for name in _inlined(connection):
-        connection.execute(f"CALL denylog.set_option('data_inlining_row_limit', '0', table_name => {_text(name)})")
 
 
 def _fact(key: str, value: str) -> tuple[str, str]:
@@ -379,12 +372,3 @@ def _missing_options(connection: duckdb.DuckDBPyConnection, options: Mapping[str
     rows = connection.execute("SELECT option_name, value FROM ducklake_options('denylog')").fetchall()
     found = {str(name): str(value).removeprefix("V") for name, value in rows}
     return [(key, value) for key, value in options.items() if found.get(key) != value.replace("MB", "000000")]
-
-
-def _inlined(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The tables whose small commits would go into the catalog and are not to."""
-    rows = connection.execute(
-        "SELECT scope_entry FROM ducklake_options('denylog') WHERE option_name = 'data_inlining_row_limit'"
-    ).fetchall()
-    told = {row[0] for row in rows}
-    return [table.name for table in TABLES if table.name not in _IN_CATALOG and f"main.{table.name}" not in told]
