@@ -13,17 +13,20 @@ from datetime import UTC, date, datetime
 
 import duckdb
 
+from analytics.engine import METADATA
+from analytics.schema import transaction
 from analytics.store import Store
 
-_META = "__ducklake_metadata_denylog"
 _DATED = ("packets", "flow_days")
 """The tables whose files are kept apart by day."""
-_HELD = f"SELECT coalesce(sum(file_size_bytes), 0)::BIGINT FROM {_META}.ducklake_data_file WHERE end_snapshot IS NULL"
+_HELD = (
+    f"SELECT coalesce(sum(file_size_bytes), 0)::BIGINT FROM {METADATA}.ducklake_data_file WHERE end_snapshot IS NULL"
+)
 _DAYS = f"""
 SELECT placed.partition_value::DATE AS day, sum(file.file_size_bytes)::BIGINT
-FROM {_META}.ducklake_data_file AS file
-JOIN {_META}.ducklake_file_partition_value AS placed USING (data_file_id)
-JOIN {_META}.ducklake_table AS kind ON kind.table_id = file.table_id AND kind.end_snapshot IS NULL
+FROM {METADATA}.ducklake_data_file AS file
+JOIN {METADATA}.ducklake_file_partition_value AS placed USING (data_file_id)
+JOIN {METADATA}.ducklake_table AS kind ON kind.table_id = file.table_id AND kind.end_snapshot IS NULL
 WHERE file.end_snapshot IS NULL AND placed.partition_value::DATE < $today
     AND kind.table_name IN (SELECT unnest($tables))
 GROUP BY day ORDER BY day
@@ -59,15 +62,10 @@ def _days(connection: duckdb.DuckDBPyConnection) -> Iterable[tuple[date, int]]:
 
 
 def _drop(connection: duckdb.DuckDBPyConnection, day: date) -> int:
-    connection.execute("BEGIN")
-    try:
+    with transaction(connection):
         packets = _one(connection, "SELECT count(*) FROM packets WHERE day = $day", {"day": day})
         for table in _DATED:
             connection.execute(f"DELETE FROM {table} WHERE day = $day", {"day": day})
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
     return packets
 
 

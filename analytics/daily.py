@@ -118,10 +118,9 @@ def _share(reader: Reader, where: Where, named: Iterable[str]) -> Share | None:
         return None
     upto: datetime = found[0][0]
     stamp = f"TIMESTAMPTZ '{upto.isoformat()}'"
-    after, before = [f"day >= DATE '{first}'"] * bool(first), [f"day < DATE '{last}'"] * bool(last)
-    edges = [f"day < DATE '{first}'"] * bool(first) + [f"day >= DATE '{last}'"] * bool(last)
-    days = (*after, *before)
-    rest = ((f"stored_at > {stamp}", *days), *((edge,) for edge in edges))
+    ends = [(">=", "<", first)] * bool(first) + [("<", ">=", last)] * bool(last)
+    days = [f"day {within} DATE '{day}'" for within, _, day in ends]
+    rest = ((f"stored_at > {stamp}", *days), *((f"day {beyond} DATE '{day}'",) for _, beyond, day in ends))
     return Share(upto, (f"upto <= {stamp}", *days), (f"stored_at <= {stamp}", *days), rest)
 
 

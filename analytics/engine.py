@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 
 NAME = "denylog"
+METADATA = f"__ducklake_metadata_{NAME}"
+"""Where DuckLake attaches the catalog of the store."""
 WRITER_EXTENSIONS = ("sqlite_scanner", "ducklake")
 EXTENSIONS = (*WRITER_EXTENSIONS, "inet")
 # One commit of a writer takes milliseconds; a reader or an analyst's shell never holds the catalog for seconds.
@@ -128,7 +130,7 @@ def open_writer(store: Store, limits: Limits) -> duckdb.DuckDBPyConnection:
 
 # The newest snapshot that moved rows to other files without changing them.
 _MOVES = f"""
-SELECT max(snapshot_id) FROM __ducklake_metadata_{NAME}.ducklake_snapshot_changes
+SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot_changes
 WHERE regexp_matches(changes_made, 'inline_flush|merge_adjacent|rewrite_delete')
 """
 

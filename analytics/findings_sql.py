@@ -8,11 +8,12 @@ different things groups twice, which spills, and a window is laid only over what
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from datetime import timedelta
 
 from analytics.findings_facts import SLOT_US, seen
 from analytics.findings_rules import Settings
+from analytics.intervals import reached
 
 _DAY_US = 86_400_000_000
 
@@ -364,20 +365,10 @@ def steps(settings: Settings, rules: Collection[str], asked: str) -> dict[str, s
         sources[rule] = seen("slots", f"NOT muted_{rule}")
         sources[f"quiet_{rule}"] = seen("quiet_slots", f"NOT muted_{rule}")
     made = {name: sql.format_map(sources) for name, sql in _PARTS.items()}
-    wanted = _needed(made, [f"{rule}_marks" for rule in rules])
+    wanted = reached(
+        [f"{rule}_marks" for rule in rules], lambda name: made.keys() & set(re.findall(r"\w+", made[name]))
+    )
     return {name: sql for name, sql in made.items() if name in wanted}
-
-
-def _needed(made: Mapping[str, str], names: Iterable[str]) -> set[str]:
-    """These tables and all that they are made of."""
-    wanted: set[str] = set()
-    queue = list(names)
-    while queue:
-        name = queue.pop()
-        if name not in wanted:
-            wanted.add(name)
-            queue += made.keys() & set(re.findall(r"\w+", made[name]))
-    return wanted
 
 
 def flat(settings: Settings) -> dict[str, object]:

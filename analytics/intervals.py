@@ -8,7 +8,7 @@ use those before it, and `chain` gives the WITH clause that one needs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from analytics.ranges import bits, special_class
@@ -228,14 +228,20 @@ RELATIONS = {
 
 def closure(names: Iterable[str]) -> list[str]:
     """These relations and all that they need, in the order in which they can be made."""
+    wanted = reached(names, lambda name: RELATIONS[name].needs)
+    return [name for name in RELATIONS if name in wanted]
+
+
+def reached(names: Iterable[str], needs: Callable[[str], Iterable[str]]) -> set[str]:
+    """These names and all that they need, directly or not."""
     wanted: set[str] = set()
     queue = list(names)
     while queue:
         name = queue.pop()
         if name not in wanted:
             wanted.add(name)
-            queue.extend(RELATIONS[name].needs)
-    return [name for name in RELATIONS if name in wanted]
+            queue.extend(needs(name))
+    return wanted
 
 
 def chain(names: Iterable[str]) -> str:

@@ -16,11 +16,12 @@ import duckdb
 
 from analytics import envelope
 from analytics.daily import add_up
+from analytics.engine import METADATA
 from analytics.schema import LARGE_BYTES
 from analytics.store import Store
 
-# A reader's transaction sees the snapshot that it began with. Its metadata is safe in SQLite's own snapshot, its files
-# only as long as they are left alone: so long after something newer has replaced them.
+# A question that is being answered needs the files that it found at its beginning: they are left alone for so long
+# after something newer has replaced them. What looks for files while they are replaced may miss them (`engine.moves`).
 READER_TIME = timedelta(minutes=30)
 # Older snapshots cannot be read any more (nobody asks for them), which lets replaced files be forgotten.
 SNAPSHOT_TIME = timedelta(minutes=15)
@@ -34,8 +35,6 @@ _SUMMED_IN_ROUND = 8 * _SUMMED
 _SUMMED_IN_PARTS = 4
 # The clock is in doubt after a jump of so much, and for as long.
 _DOUBT_S = 3600.0
-
-_META = "__ducklake_metadata_denylog"
 
 # Rows that grow old, by the columns that tell their age. `time` is what the line says (null where it says nothing, and
 # forged or wrong clocks may say anything), `stored_at` is what this machine knows: a row goes when either is too old.
@@ -68,27 +67,27 @@ _SUPERSEDED = (
 )
 
 _OLD_SNAPSHOTS = f"""
-SELECT list(snapshot_id) FROM {_META}.ducklake_snapshot
-WHERE snapshot_time::TIMESTAMPTZ < $before AND snapshot_id < (SELECT max(snapshot_id) FROM {_META}.ducklake_snapshot)
+SELECT list(snapshot_id) FROM {METADATA}.ducklake_snapshot
+WHERE snapshot_time::TIMESTAMPTZ < $before AND snapshot_id < (SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot)
 """
 
 # The most files of one partition that wait for the second tier.
 _WAITING = f"""
 WITH waiting AS (
-    SELECT data_file_id FROM {_META}.ducklake_data_file
+    SELECT data_file_id FROM {METADATA}.ducklake_data_file
     WHERE end_snapshot IS NULL AND file_size_bytes >= $small AND file_size_bytes < $large
 ), placed AS (
     SELECT data_file_id, list(partition_value ORDER BY partition_key_index) AS place
-    FROM {_META}.ducklake_file_partition_value SEMI JOIN waiting USING (data_file_id) GROUP BY data_file_id
+    FROM {METADATA}.ducklake_file_partition_value SEMI JOIN waiting USING (data_file_id) GROUP BY data_file_id
 )
 SELECT coalesce(max(files), 0) FROM (SELECT count(*) AS files FROM placed GROUP BY place)
 """
 
 _REPLACED = f"""
-SELECT data_file_id, path, path_is_relative::BOOLEAN FROM {_META}.ducklake_files_scheduled_for_deletion
+SELECT data_file_id, path, path_is_relative::BOOLEAN FROM {METADATA}.ducklake_files_scheduled_for_deletion
 WHERE schedule_start::TIMESTAMPTZ < $before
 """
-_FORGET = f"DELETE FROM {_META}.ducklake_files_scheduled_for_deletion WHERE data_file_id IN (SELECT unnest($files))"
+_FORGET = f"DELETE FROM {METADATA}.ducklake_files_scheduled_for_deletion WHERE data_file_id IN (SELECT unnest($files))"
 
 
 class Clock:

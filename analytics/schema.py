@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from analytics.engine import FOLLOW
 from analytics.store import StoreError
 from analytics.views import VIEWS
 from parser import FIELDS
@@ -329,7 +330,11 @@ def check_version(where: object, found: int, steps: tuple[Step, ...] = STEPS) ->
 
 
 def migrate(
-    connection: duckdb.DuckDBPyConnection, where: object, steps: tuple[Step, ...] = STEPS, *, row_group: int = 16_384
+    connection: duckdb.DuckDBPyConnection,
+    where: object,
+    steps: tuple[Step, ...] = STEPS,
+    *,
+    row_group: int = FOLLOW.row_group,
 ) -> None:
     """Bring the attached store up to date: each step in a transaction of its own, so a kill leaves a whole version."""
     found = version(connection)

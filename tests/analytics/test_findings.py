@@ -85,7 +85,7 @@ def rules(store: str, chosen: Settings | None = None) -> list[str]:
     return [finding.rule for finding in find(store, chosen)]
 
 
-def pod_object(namespace: str, name: str, address: str) -> dict[str, Any]:
+def pod_object(namespace: str, name: str, address: str, start: str = "2026-11-01T00:00:00Z") -> dict[str, Any]:
     """A pod of a Deployment, as kubectl prints it."""
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name.rsplit("-", 1)[0], "controller": True}
     hashed = {"pod-template-hash": name.rsplit("-", 2)[1]}
@@ -94,7 +94,7 @@ def pod_object(namespace: str, name: str, address: str) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {"namespace": namespace, "name": name, "uid": name, "ownerReferences": [owner], "labels": hashed},
         "spec": {"nodeName": "node-1"},
-        "status": {"podIPs": [{"ip": address}], "startTime": "2026-11-01T00:00:00Z", "phase": "Running"},
+        "status": {"podIPs": [{"ip": address}], "startTime": start, "phase": "Running"},
     }
 
 

@@ -24,6 +24,7 @@ from analytics.kinds import interface_name
 from tests.analytics import findings_reference
 from tests.analytics.cluster import node
 from tests.analytics.conftest import make_commit
+from tests.analytics.test_findings import pod_object
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAYS = 3
@@ -90,19 +91,6 @@ MUTES: tuple[tuple[str, ...], ...] = (
 )
 WORDS: tuple[dict[str, str], ...] = ({}, {}, {"from-class": "!node"}, {"direction": "egress"})
 Row = dict[str, Any]
-
-
-def pod(namespace: str, name: str, address: str, start: str) -> Row:
-    """A pod of a Deployment, as kubectl prints it."""
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name.rsplit("-", 1)[0], "controller": True}
-    labels = {"pod-template-hash": name.rsplit("-", 2)[1]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"namespace": namespace, "name": name, "uid": name, "ownerReferences": [owner], "labels": labels},
-        "spec": {"nodeName": "node-1"},
-        "status": {"podIPs": [{"ip": address}], "startTime": start, "phase": "Running"},
-    }
 
 
 def packets(dice: random.Random) -> list[Row]:
@@ -192,7 +180,7 @@ def made(folder: Path, seed: int) -> str:
     with Writer(store) as writer:
         for half in (rows[::2], rows[1::2]):
             writer.commit(make_commit(half, file=str(len(half)), lines=len(half)))
-    deposit(store, observe([*(pod(*entry) for entry in PODS), node("worker-1", "192.0.2.11")], at=START))
+    deposit(store, observe([*(pod_object(*entry) for entry in PODS), node("worker-1", "192.0.2.11")], at=START))
     return store
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from dashboards import desk, settings
+
 ROOT = Path(__file__).parents[2]
 DENYLOG = (sys.executable, str(ROOT / "cli.py"))
 CHROMIUM = "/usr/bin/chromium"
@@ -44,6 +46,16 @@ def denylog(*arguments: str) -> None:
         [*DENYLOG, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "TZ": "UTC"}
     )
     assert done.returncode in (0, 1), done.stderr
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Each test has its own settings, and a desk of its own."""
+    before = settings.current()
+    yield
+    desk.desk_of(settings.current().store).close()
+    settings.use(before)
+    desk.desk_of.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from analytics import Writer
-from dashboards import desk, settings
+from dashboards import settings
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("forgotten")]
 PAGES = ("overview", "sources", "packets", "findings", "policies", "health")
 
 
@@ -22,16 +21,6 @@ def page_of(name: str) -> None:
     from dashboards.app import draw
 
     draw(next(page for page in ALL if page.name == name))
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Each test has its own settings."""
-    before = settings.current()
-    yield
-    desk.desk_of(settings.current().store).close()
-    settings.use(before)
-    desk.desk_of.cache_clear()
 
 
 def drawn(name: str, store: Path) -> str:

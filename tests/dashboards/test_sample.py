@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,23 +11,13 @@ from streamlit.testing.v1 import AppTest
 
 from analytics import Reader
 from analytics.filters import where
-from dashboards import desk, questions, settings
+from dashboards import questions, settings
 from tests.analytics.test_geo import mmdb
 from tests.dashboards.conftest import denylog
 from tests.dashboards.test_pages import PAGES, page_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("forgotten")]
 SCANNER = "203.0.113.66"
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Each test has its own settings."""
-    before = settings.current()
-    yield
-    desk.desk_of(settings.current().store).close()
-    settings.use(before)
-    desk.desk_of.cache_clear()
 
 
 def visit(name: str, store: Path, geoip: str = "", **parameters: str) -> AppTest:
